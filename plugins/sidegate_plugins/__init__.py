@@ -1,0 +1,1 @@
+"""The plugins that ship with Sidegate: one a file, each an entry point like anybody's."""

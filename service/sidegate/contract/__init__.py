@@ -1,0 +1,95 @@
+"""The contract of a plugin: everything it may import, besides `sidegate.errors` and `sidegate.testing`.
+
+Read `plugin` first, then `call`, then `chunk` and `meaning`. `docs/plugins.md` is the manual.
+
+1. `await handler(call)` returns when the exchange is over, whatever the delivery.
+2. `await call.send(chunk)` is the only way to emit; it returns when the reader has room.
+3. `call.tap` looks, `call.change` rewrites, `call.at_end` adds, `call.hold` holds back. Nobody asked: bytes just pass.
+4. `raise Refusal(...)` says no, at any moment.
+5. A plugin (a guard) fails closed, an `Observer` fails open. Never swallow `asyncio.CancelledError`.
+"""
+
+from sidegate.contract.call import ANONYMOUS, Call, Caller
+from sidegate.contract.chunk import Chunk
+from sidegate.contract.host import Clock, Grant, Host, Model, SystemClock
+from sidegate.contract.meaning import (
+    BlockEnd,
+    Comment,
+    Content,
+    Embedding,
+    End,
+    FileContent,
+    Finish,
+    FinishReason,
+    ImageContent,
+    Message,
+    Opaque,
+    OpaqueContent,
+    Part,
+    Reasoning,
+    ReasoningContent,
+    RefusalText,
+    Report,
+    Request,
+    ResponseFormat,
+    Start,
+    Text,
+    TextContent,
+    Tool,
+    ToolCall,
+    ToolResult,
+    ToolUse,
+    Usage,
+)
+from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
+from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.stages import Edit, Hold
+from sidegate.errors import Ending
+
+__all__ = [
+    "ANONYMOUS",
+    "CONTRACT",
+    "Attempt",
+    "BlockEnd",
+    "Call",
+    "Caller",
+    "Chunk",
+    "Clock",
+    "Comment",
+    "Content",
+    "Edit",
+    "Embedding",
+    "End",
+    "Ending",
+    "FileContent",
+    "Finish",
+    "FinishReason",
+    "Grant",
+    "Handler",
+    "Hold",
+    "Host",
+    "ImageContent",
+    "Message",
+    "Model",
+    "Observer",
+    "Opaque",
+    "OpaqueContent",
+    "Part",
+    "Plugin",
+    "Reasoning",
+    "ReasoningContent",
+    "RefusalText",
+    "Reply",
+    "Report",
+    "Request",
+    "ResponseFormat",
+    "Start",
+    "SystemClock",
+    "Text",
+    "TextContent",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "ToolUse",
+    "Usage",
+]

@@ -1,0 +1,277 @@
+"""Call: one request on its way through the gateway, and what a plugin may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from sidegate.contract.chunk import Chunk
+from sidegate.contract.meaning import Request
+from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.stages import Change, Chunks, Edit, Ender, Hold, See, Stage, Tap
+from sidegate.errors import Cancelled, Ending, SidegateError
+
+if TYPE_CHECKING:
+    from sidegate.contract.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: named by an authenticating plugin, believed by all others."""
+
+    name: str
+    key_id: str | None = None
+    """A public name of the key that was used; never the key."""
+    team: str | None = None
+    tags: tuple[str, ...] = ()
+    names_end_users: bool = False
+    """Whether what the caller says about its end user is believed."""
+
+
+ANONYMOUS = Caller("anonymous")
+
+
+class Outlet(Protocol):
+    """Where chunks go after the outermost stage: the client's edge, or the gate of an attempt."""
+
+    async def chunks(self, chunks: list[Chunk]) -> None: ...
+    async def raw(self, data: bytes, count: int, meaningful: bool) -> None: ...
+    def takes_raw(self, dialect: str, whole: bool) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What came in, before anybody interpreted it."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The request's headers, by case-insensitive name."""
+    body: bytes = b""
+    read: Callable[[], Request] | None = None
+    """Decodes the whole meaning of the body; raises `BadRequest`."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What a call gathers on its way; shared by the call and its attempts."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    plugin_seconds: dict[str, float] = field(default_factory=dict)
+    visible: list[Callable[[str], bool]] = field(default_factory=list)
+    price: Callable[[Attempt], int | None] | None = None
+    first_token: float | None = None
+    stop: SidegateError | None = None
+
+
+class Call:
+    """One request: who asks for what, by which words, and how the reply is to be delivered.
+
+    A plugin reads the attributes, may set `caller`, `end_user` and `request`, asks for the reply's chunks with `tap`,
+    `change` and `hold` before it awaits `handler`, and emits with `send`. What it asked for ends when its `__call__`
+    returns.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        operation: str,
+        dialect: str,
+        model: str,
+        delivery: str,
+        outlet: Outlet,
+        started: float,
+        started_at: datetime,
+        asked: Asked | None = None,
+        route: str = "",
+        hold_limit: int = 8 * 2**20,
+        edit_timeout: float = 5.0,
+    ) -> None:
+        self.id = id
+        """128 random bits; in every reply as `x-request-id`, in the log, the ledger and the URL to cancel it."""
+        self.operation = operation
+        """`chat`, `text_completion`, `embeddings`, `models`, `calls`: what is asked for."""
+        self.dialect = dialect
+        """The client's dialect, for logs; nothing in a plugin should depend on it."""
+        self.model = model
+        """The model name asked for, as in the config; empty where the operation has none."""
+        self.delivery = delivery
+        """`buffered`, `stream`, `job` or `socket`."""
+        self.route = route
+        self.caller = ANONYMOUS
+        self.end_user: str | None = None
+        """The caller's end user, where the caller may name one (set by the authenticating plugin)."""
+        self.started = started
+        """Monotonic seconds."""
+        self.started_at = started_at
+        self.asked = asked or Asked()
+        self.attempt: Attempt | None = None
+        """Set for a plugin in an `attempt` list: the try it stands in."""
+        self.hold_limit = hold_limit
+        """Bytes that may be held back of one reply."""
+        self.edit_timeout = edit_timeout
+        """Seconds an async edit may take for one chunk."""
+        self.notes = Notes()
+        self._request: Request | None = None
+        self._original: Request | None = None
+        self._stages: list[Stage] = []
+        self._outlet = outlet
+        self._sent = 0
+        self.frame: Frame | None = None
+
+    # --- the request --------------------------------------------------------------------------------------------------
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The client's request headers."""
+        return self.asked.headers
+
+    @property
+    def request(self) -> Request:
+        """What is asked for, in no dialect. Decoded when first read; raises `BadRequest` where it makes no sense."""
+        if self._request is None:
+            if self.asked.read is None:
+                self._request = Request(model=self.model)
+            else:
+                self._request = self.asked.read()
+            self._original = self._request
+        return self._request
+
+    @request.setter
+    def request(self, request: Request) -> None:
+        """Ask for something else. Only what differs is written anew; the rest of the body stays as it came."""
+        _ = self.request
+        self._request = request
+
+    @property
+    def request_changed(self) -> tuple[Request, Request] | None:
+        """What was asked and what is asked now, where a plugin made a difference."""
+        if self._request is None or self._original is None or self._request is self._original:
+            return None
+        return self._original, self._request
+
+    def restrict_models(self, visible: Callable[[str], bool]) -> None:
+        """Let the call see only model names for which `visible` is true: the others are unknown to it, 404."""
+        self.notes.visible.append(visible)
+
+    def sees_model(self, name: str) -> bool:
+        return all(visible(name) for visible in self.notes.visible)
+
+    # --- the reply ----------------------------------------------------------------------------------------------------
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every try so far, failed ones included. They survive exceptions."""
+        return self.notes.attempts
+
+    @property
+    def reply_headers(self) -> dict[str, str]:
+        """Headers for the reply, by lower-case name. They count until the first byte: on a stream that is early."""
+        return self.notes.headers
+
+    @property
+    def begun(self) -> bool:
+        """Whether a token has left for the client: from here on an error is an event."""
+        return self.notes.first_token is not None
+
+    def tap(self, see: See) -> None:
+        """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
+        self._stages.append(Tap(see, self.frame.observed if self.frame is not None else None))
+
+    def change(self, edit: Edit) -> None:
+        """Rewrite, drop or hold back: see `Edit`."""
+        self._refuse_observer("change")
+        self._stages.append(Change(edit, self.edit_timeout))
+
+    def at_end(self, end: Callable[[Ending], Chunks]) -> None:
+        """Say something before the closing event of a complete reply. Costs nothing for the chunks before."""
+        self._refuse_observer("at_end")
+        self._stages.append(Ender(end, self.edit_timeout))
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[Hold]:
+        """Collect what comes instead of passing it on: `held.release()` lets it go, `held.drop()` forgets it.
+
+        Leaving the block without either drops. Awaiting `handler` again is allowed only while nothing was released.
+        A reply larger than `hold_limit` is refused with 502 `reply_too_large`.
+        """
+        self._refuse_observer("hold")
+        position = len(self._stages)
+        held = Hold(self, position, self.hold_limit)
+        self._stages.append(held)
+        try:
+            yield held
+        finally:
+            if held in self._stages:
+                del self._stages[self._stages.index(held) :]
+
+    async def send(self, chunk: Chunk) -> None:
+        """Emit a chunk outward from here; returns when the reader has room. The only way to emit."""
+        self._sent += 1
+        await self.climb([chunk], len(self._stages))
+
+    async def climb(self, chunks: list[Chunk], position: int) -> None:
+        """Pass chunks through the stages outside `position` and out. For the core; a plugin uses `send`."""
+        for index in range(position - 1, -1, -1):
+            chunks = await self._stages[index].passes(chunks)
+            if not chunks:
+                return
+        await self._outlet.chunks(chunks)
+
+    def reply_for(self, error: BaseException) -> Reply:
+        """What a call that ends by `error` is to the log and the ledger. For plugins that record every ending."""
+        if isinstance(error, asyncio.CancelledError):
+            error = self.notes.stop or Cancelled(Ending.CANCELLED)
+        if not isinstance(error, SidegateError):
+            return Reply(status=500, ending=Ending.FAILED, error=SidegateError("The gateway failed."))
+        return Reply(status=error.status, ending=error.ending, error=error)
+
+    # --- for the core -------------------------------------------------------------------------------------------------
+
+    @property
+    def sent(self) -> int:
+        """How many times something was emitted here."""
+        return self._sent
+
+    @property
+    def stages(self) -> list[Stage]:
+        return self._stages
+
+    def direct(self, dialect: str, whole: bool) -> Outlet | None:
+        """Where bytes of `dialect` may go as they are, because nobody looks; `None` where chunks must be built."""
+        if any(stage.sees for stage in self._stages) or not self._outlet.takes_raw(dialect, whole):
+            return None
+        return self._outlet
+
+    def count_sent(self) -> None:
+        self._sent += 1
+
+    def child(self, attempt: Attempt, outlet: Outlet) -> Call:
+        """The attempt as a call of its own: own stages and copy of the request, same id, notes and caller."""
+        child = Call(
+            id=self.id,
+            operation=self.operation,
+            dialect=self.dialect,
+            model=self.model,
+            delivery=self.delivery,
+            outlet=outlet,
+            started=self.started,
+            started_at=self.started_at,
+            asked=self.asked,
+            route=self.route,
+            hold_limit=self.hold_limit,
+            edit_timeout=self.edit_timeout,
+        )
+        child.caller, child.end_user = self.caller, self.end_user
+        child.notes = self.notes
+        child.attempt = attempt
+        child._request, child._original = self._request, self._original
+        return child
+
+    def _refuse_observer(self, what: str) -> None:
+        if self.frame is not None and self.frame.watches_only:
+            raise TypeError(f"{self.frame.name} is an observer: it may tap, not {what}")

@@ -1,0 +1,105 @@
+"""Host: what the service lends a plugin. Ask for nothing else: no globals, no environment, no sessions of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it. `monotonic` for durations and limits, `now` (UTC) for records."""
+
+    def monotonic(self) -> float: ...
+    def now(self) -> datetime: ...
+
+
+class SystemClock:
+    """The machine's own."""
+
+    def monotonic(self) -> float:
+        return monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a limit answered: whether there was room, how much is left, and when there is more."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset: float
+    """Seconds until the limit is whole again."""
+    retry_after: float
+    """Seconds until the same request would be let through; 0 where it was."""
+
+
+class Rates(Protocol):
+    """Counts per key and period. In this process by default; the same calls reach a shared store where one is set."""
+
+    def take(self, key: str, limit: int, period: float, amount: int = 1) -> Grant:
+        """Take `amount` of `limit` per `period` seconds if there is room; else take nothing. Never waits."""
+        ...
+
+    def peek(self, key: str, limit: int, period: float) -> Grant:
+        """What `take` would find, without taking."""
+        ...
+
+
+class Slots(Protocol):
+    """Concurrent holders per key, with a fair queue."""
+
+    def hold(self, key: str, limit: int, *, queue: int, wait: float) -> AbstractAsyncContextManager[None]:
+        """Hold one of `limit` slots. At most `queue` wait, each for `wait` seconds, first come first served.
+
+        Raises `Refusal` 429, code `concurrency_limit_exceeded`, where there is no place or the wait was in vain.
+        """
+        ...
+
+
+class Log(Protocol):
+    """Structured log: one JSON object a line."""
+
+    def write(self, event: str, fields: Mapping[str, Any]) -> None: ...
+
+
+class Counter(Protocol):
+    def add(self, amount: float = 1, **labels: str) -> None: ...
+
+
+class Metrics(Protocol):
+    """Metrics of a plugin's own, beside the gateway's. Labels must be few and bounded: never a key, never a user."""
+
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model name of the config and where it leads: pairs of provider and the provider's own model name."""
+
+    name: str
+    targets: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Lent to every plugin of a running gateway."""
+
+    clock: Clock
+    rates: Rates
+    slots: Slots
+    log: Log
+    metrics: Metrics
+    models: tuple[Model, ...] = ()
+    state: Path = Path("var")
+    """The directory that outlives a restart: the plugin may keep files in a folder of its own there."""
+    workers: int = 1
+    shared: bool = False
+    """Whether `rates` and `slots` are shared by all replicas."""

@@ -1,0 +1,80 @@
+"""Plugin: one step of the pipeline. Subclass it, write `Settings` beside it, name it in the config.
+
+    class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        limit: Annotated[int, Meta(ge=1, description="Calls at a time.")] = 8
+
+    class Slots(Plugin[Settings]):
+        async def __call__(self, call: Call, handler: Handler) -> Reply:
+            async with self.slot(call.caller):
+                return await handler(call)
+
+The await is the exchange: when `await handler(call)` returns, the reply is over, streamed or buffered. So `async with`,
+`try/finally` and `asyncio.timeout` are right, and there is no hook for the end. A plugin that never awaits `handler`
+answers itself with `call.send`, or raises `Refusal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
+
+from msgspec import Struct
+
+from sidegate.contract.call import Call
+from sidegate.contract.host import Host
+from sidegate.contract.reply import Reply
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
+"""What stands further in: the next plugin, or what reaches the provider."""
+
+S = TypeVar("S", bound=Struct | None)
+
+CONTRACT = 1
+"""The version of the contract. A plugin that needs a later one says so in `contract`, and the start refuses it."""
+
+
+class Plugin(Generic[S]):
+    """A guard: when it fails, the call fails. Life: made, `start`, any number of calls, `stop`.
+
+    The constructor does no I/O and may not be async; raise `ValueError` there, or in `start`, where the settings cannot
+    work, and the start says so with the place in the config. One instance serves all calls of a pipeline, so state of
+    one call belongs in local variables of `__call__`.
+    """
+
+    fails_open: ClassVar[bool] = False
+    contract: ClassVar[int] = CONTRACT
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job"})
+    """The deliveries it holds on; a route with another is refused at start."""
+
+    def __init__(self, settings: S, host: Host) -> None:
+        self.settings = settings
+        self.host = host
+
+    async def start(self) -> None:
+        """Open what the plugin needs. Called in the order of the config, before the gateway is ready."""
+
+    async def stop(self) -> None:
+        """Close it again. Called in reverse, also where a later plugin could not start."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        """Act on one call. Called for every operation; look at `call.operation` where it matters."""
+        return await handler(call)
+
+    @classmethod
+    def settings_type(cls) -> Any:
+        """The `Settings` the class was declared with, or `None` for a plugin without settings."""
+        for base in cls.__mro__:
+            for generic in getattr(base, "__orig_bases__", ()):
+                for argument in get_args(generic):
+                    if isinstance(argument, type) and issubclass(argument, Struct):
+                        return argument
+        return None
+
+
+class Observer(Plugin[S]):
+    """A plugin that watches: when it fails, the call goes on without it, and the failure is logged and counted.
+
+    It may look (`call.tap`) but not change, hold or refuse: what it raises is never the client's.
+    """
+
+    fails_open: ClassVar[bool] = True

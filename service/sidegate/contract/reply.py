@@ -1,0 +1,68 @@
+"""Reply and Attempt: how a call ended, and what was tried on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sidegate.contract.meaning import FinishReason, Usage
+from sidegate.errors import Ending, SidegateError
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a call ended. The bytes went to the client through `call.send`; this is what is known about them."""
+
+    status: int = 200
+    ending: Ending = Ending.COMPLETE
+    usage: Usage | None = None
+    """Of the answer the client got. What was spent in all is in `call.attempts`."""
+    finish: FinishReason | None = None
+    model: str | None = None
+    """The model that answered, as the provider names it."""
+    error: SidegateError | None = None
+    """Set where the call failed; `status`, `ending` and `error.code` agree."""
+
+    @property
+    def complete(self) -> bool:
+        return self.ending is Ending.COMPLETE
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One try at one target. The router opens it, so it is on record whatever happens; the core settles it."""
+
+    number: int
+    """From 1, in the order of opening."""
+    provider: str
+    """The provider's name in the config."""
+    target: str
+    """The model, as the provider is asked for it."""
+    system: str = ""
+    """The kind of provider, by OpenTelemetry's `gen_ai.provider.name`."""
+    started: float
+    """Monotonic seconds."""
+    started_at: datetime
+    first_token: float | None = None
+    ended: float | None = None
+    status: int | None = None
+    """The provider's HTTP status; `None` while it has not answered."""
+    sent: bool = False
+    """The request has left for the provider: from here on something may have been spent."""
+    model: str | None = None
+    """The model that answered, as the provider names it."""
+    provider_id: str | None = None
+    """The provider's own id of the reply."""
+    usage: Usage | None = None
+    input_bytes: int = 0
+    output_bytes: int = 0
+    """UTF-8 bytes of text, reasoning and tool arguments received: what an estimate is made from."""
+    finish: FinishReason | None = None
+    ending: Ending | None = None
+    error: str | None = None
+    """The code of what went wrong."""
+    cost: int | None = None
+    """Nano-USD, by the price the `cost` plugin gave; `None` while unknown."""
+    committed: bool = False
+    """Something meaningful of it went on to the client: from here on no other attempt can take its place."""
+    tags: dict[str, str] = field(default_factory=dict)

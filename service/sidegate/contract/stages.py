@@ -1,0 +1,227 @@
+"""Stages: what plugins asked to happen to chunks on their way out. Made by `Call.tap`, `Call.change`, `Call.hold`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from sidegate.contract.chunk import Chunk
+from sidegate.contract.meaning import Comment, End, Part, Reasoning, Report, Text, ToolCall
+from sidegate.errors import Ending, Refusal
+
+if TYPE_CHECKING:
+    from sidegate.contract.call import Call
+
+See: TypeAlias = Callable[[Chunk], None]
+Chunks: TypeAlias = "Iterable[Chunk] | Awaitable[Iterable[Chunk]]"
+
+
+class Edit(Protocol):
+    """Rewrites, drops or holds back. Give back the chunk itself where nothing changes: its bytes then pass as they are.
+
+    `see` gets one content part at a time (a chunk that says several things is taken apart), in order, also for buffered
+    replies. `end` runs once, before the closing event, only where the reply is complete; what it gives passes the edits
+    further out. On a refusal, an error or a cancel it is not called: held text is dropped. Either may be async (a
+    moderation call): the reply then waits, in order, for at most `call.edit_timeout` seconds.
+    """
+
+    def see(self, chunk: Chunk) -> Chunks: ...
+    def end(self, ending: Ending) -> Chunks: ...
+
+
+class Stage(Protocol):
+    """`sees`: whether every chunk must be built for it. `passes` gives on what goes further out."""
+
+    sees: bool
+
+    async def passes(self, chunks: list[Chunk]) -> list[Chunk]: ...
+
+
+class Tap:
+    """Looks, and changes nothing. What an observer's tap raises is reported once and then it looks no more."""
+
+    sees = True
+
+    def __init__(self, see: See, report: Callable[[Exception], None] | None) -> None:
+        self._see: See | None = see
+        self._report = report
+
+    async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
+        if self._see is None:
+            return chunks
+        try:
+            for chunk in chunks:
+                self._see(chunk)
+        except Exception as error:
+            if self._report is None:
+                raise
+            self._see = None
+            self._report(error)
+        return chunks
+
+
+class Ender:
+    """An edit that only speaks at the end, so that nothing need be built before."""
+
+    sees = False
+
+    def __init__(self, end: Callable[[Ending], Chunks], timeout: float) -> None:
+        self._end = end
+        self._timeout = timeout
+
+    async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
+        if not chunks[-1].closing:
+            return chunks
+        last = await _settle(self._end(Ending.COMPLETE), self._timeout)
+        if chunks[-1].whole:
+            # A body bears no further chunks, only parts that belong to it; a comment has no place there.
+            return _reassembled(chunks[-1], [chunks[-1], *last])
+        return [*chunks[:-1], *last, chunks[-1]]
+
+
+class Change:
+    """Takes chunks apart, shows each part to an edit, and puts together what came out."""
+
+    sees = True
+
+    def __init__(self, edit: Edit, timeout: float) -> None:
+        self._edit = edit
+        self._timeout = timeout
+        self._reasoning: set[tuple[int, int]] = set()
+
+    async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
+        out: list[Chunk] = []
+        for chunk in chunks:
+            out += await self._one(chunk)
+        return out
+
+    async def _one(self, chunk: Chunk) -> list[Chunk]:
+        if chunk.whole:
+            seen = await self._seen(chunk)
+            return _reassembled(chunk, [*seen, *await _settle(self._edit.end(Ending.COMPLETE), self._timeout)])
+        if not chunk.closing:
+            return await self._seen(chunk)
+        parts = [part for part in chunk.parts if type(part) is not End]
+        before = await self._seen(Chunk.of(*parts)) if parts else []
+        last = await _settle(self._edit.end(Ending.COMPLETE), self._timeout)
+        closing = chunk if not parts else Chunk.of(End())
+        return [*before, *last, closing]
+
+    async def _seen(self, chunk: Chunk) -> list[Chunk]:
+        parts = chunk.parts
+        if len(parts) < 2:
+            return self._checked(chunk, await _settle(self._edit.see(chunk), self._timeout))
+        out: list[Chunk] = []
+        untouched = True
+        for part in parts:
+            piece = Chunk.of(part)
+            given = self._checked(piece, await _settle(self._edit.see(piece), self._timeout))
+            untouched = untouched and len(given) == 1 and given[0] is piece
+            out += given
+        return [chunk] if untouched else out
+
+    def _checked(self, chunk: Chunk, given: list[Chunk]) -> list[Chunk]:
+        """Reasoning that is signed is passed whole or refused: a changed text under its old signature is a forgery."""
+        if len(given) == 1 and given[0] is chunk:
+            if self._reasoning:
+                self._refuse_signed(chunk.parts)
+            return given
+        self._reasoning |= {(p.choice, p.block) for p in chunk.parts if type(p) is Reasoning}
+        self._refuse_signed(chunk.parts)
+        return given
+
+    def _refuse_signed(self, parts: tuple[Part, ...]) -> None:
+        for part in parts:
+            if type(part) is Reasoning and (part.signature or part.redacted):
+                if (part.choice, part.block) in self._reasoning:
+                    raise Refusal(502, "signed_block_changed", "A signed reasoning block was changed on its way.")
+
+
+class Hold:
+    """Collects what climbs instead of passing it on. Made by `call.hold()`."""
+
+    sees = True
+
+    def __init__(self, call: Call, position: int, limit: int) -> None:
+        self._call = call
+        self._position = position
+        self._limit = limit
+        self._size = 0
+        self.released = False
+        self.chunks: list[Chunk] = []
+        """What was collected so far, in order."""
+
+    @property
+    def text(self) -> str:
+        """The visible text of the first choice."""
+        return self.text_of(0)
+
+    def text_of(self, choice: int) -> str:
+        return "".join(p.text for p in self.parts if type(p) is Text and p.choice == choice)
+
+    @property
+    def parts(self) -> list[Part]:
+        return [part for chunk in self.chunks for part in chunk.parts]
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, each whole."""
+        calls: dict[tuple[int, int], ToolCall] = {}
+        for part in self.parts:
+            if type(part) is ToolCall:
+                key = (part.choice, part.block)
+                known = calls.get(key, ToolCall(choice=part.choice, block=part.block))
+                calls[key] = ToolCall(
+                    known.arguments + part.arguments, known.id or part.id, known.name or part.name, *key
+                )
+        return tuple(calls.values())
+
+    async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
+        if self.released:
+            return chunks
+        for chunk in chunks:
+            self._size += _weight(chunk)
+            if self._size > self._limit:
+                raise Refusal(502, "reply_too_large", "The reply is larger than may be held back.")
+            self.chunks.append(chunk)
+        return []
+
+    async def release(self) -> None:
+        """Let it go on outward, and what follows pass at once."""
+        self.released = True
+        chunks, self.chunks = self.chunks, []
+        if chunks:
+            await self._call.climb(chunks, self._position)
+
+    def drop(self) -> None:
+        """Forget it, and hold what comes next."""
+        self.chunks = []
+        self._size = 0
+
+
+async def _settle(given: Any, timeout: float) -> list[Chunk]:
+    if isinstance(given, Awaitable):
+        try:
+            async with asyncio.timeout(timeout):
+                given = await given
+        except TimeoutError as error:
+            raise Refusal(503, "edit_timeout", "A check of the reply took too long.") from error
+    return list(given)
+
+
+def _weight(chunk: Chunk) -> int:
+    """Bytes a held chunk stands for."""
+    if chunk.raw is not None:
+        return len(chunk.raw)
+    return sum(len(getattr(part, "text", "") or getattr(part, "arguments", "")) + 64 for part in chunk.parts)
+
+
+def _reassembled(chunk: Chunk, given: list[Chunk]) -> list[Chunk]:
+    """One whole chunk from the pieces of a whole one; the untouched bytes if the pieces are all it said."""
+    if given == [chunk]:
+        return given
+    parts = [part for piece in given for part in piece.parts if type(part) is not Comment]
+    ends = [part for part in parts if type(part) in (Report, End)]
+    parts = [part for part in parts if type(part) not in (Report, End)] + ends
+    return [chunk] if tuple(parts) == chunk.parts else [chunk.with_parts(parts)]

@@ -1,0 +1,1 @@
+"""Counters: rates and concurrency, in memory or shared."""

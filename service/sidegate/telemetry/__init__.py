@@ -1,0 +1,1 @@
+"""Telemetry: metrics, logs, and the names they use."""

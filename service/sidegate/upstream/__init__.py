@@ -1,0 +1,1 @@
+"""Upstream: how providers are chosen, asked and read. The only opener of outgoing HTTP."""
