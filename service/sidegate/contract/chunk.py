@@ -29,7 +29,7 @@ class Chunk:
     edit gives back another one, made by `with_text`, `with_parts` or `Chunk.of`.
     """
 
-    __slots__ = ("_meaningful", "_parts", "_reader", "closing", "dialect", "raw", "whole")
+    __slots__ = ("_meaningful", "_parts", "_reader", "base", "closing", "dialect", "raw", "whole")
 
     def __init__(
         self,
@@ -50,6 +50,8 @@ class Chunk:
         """True for a buffered reply: one chunk that is everything, and closes it too."""
         self.closing = closing
         """True for the end of the reply (`[DONE]`, `message_stop`, or the whole of a buffered one)."""
+        self.base: tuple[str, bytes] | None = None
+        """Dialect and bytes of the whole body this one was changed from: fields nobody knows are taken from there."""
         self._parts = parts
         self._reader = reader
         self._meaningful = meaningful
@@ -73,7 +75,7 @@ class Chunk:
 
     @property
     def meaningful(self) -> bool:
-        """Whether it holds something the reader waits for. A role, a ping, a lead-in or a bare usage report does not."""
+        """Whether it holds something the reader waits for: not a role, a ping, a lead-in or a bare usage report."""
         if self._meaningful is None:
             self._meaningful = any(isinstance(part, CONTENT) for part in self.parts)
         return self._meaningful
@@ -103,14 +105,9 @@ class Chunk:
         return next((part.reason for part in self.parts if type(part) is Finish), None)
 
     def with_parts(self, parts: Iterable[Part]) -> Chunk:
-        """The same place in the reply, saying something else. The old bytes stay as a base for unknown fields."""
-        changed = Chunk(
-            self.raw,
-            parts=tuple(parts),
-            dialect="",
-            whole=self.whole,
-            closing=self.closing,
-        )
+        """The same place in the reply, saying something else."""
+        changed = Chunk(parts=tuple(parts), whole=self.whole, closing=self.closing)
+        changed.base = self.base if self.raw is None else (self.dialect, self.raw)
         return changed
 
     def with_text(self, change: Callable[[str], str]) -> Chunk:

@@ -85,7 +85,7 @@ class Reasoning(Struct, frozen=True, gc=False):
 
 
 class ToolCall(Struct, frozen=True, gc=False):
-    """A tool call, or a piece of one: `id` and `name` come first, `arguments` is JSON text that grows piece by piece."""
+    """A tool call, or a piece of one: `id` and `name` come first, then `arguments`, JSON text, piece by piece."""
 
     arguments: str = ""
     id: str | None = None
@@ -249,7 +249,7 @@ class ResponseFormat(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What a call asks for, whatever the dialect. Change it with `msgspec.structs.replace` and assign `call.request`."""
+    """What a call asks for, whatever the dialect. To change it, `msgspec.structs.replace` it and set `call.request`."""
 
     model: str
     messages: tuple[Message, ...] = ()
