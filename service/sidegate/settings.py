@@ -15,7 +15,7 @@ class Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Unknown keys are errors: a typo must not be a silent default."""
 
 
-class Listener(Strict):
+class Listener(Strict, frozen=True, kw_only=True):
     """Where the gateway listens."""
 
     host: Annotated[str, Meta(min_length=1, description="Address to bind; loopback unless others must reach it.")] = (
@@ -24,16 +24,14 @@ class Listener(Strict):
     port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 8080
 
 
-class Server(Strict):
+class Server(Strict, frozen=True, kw_only=True):
     """Bounds on what clients may do."""
 
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="Largest request body.")] = 8 * 2**20
     body_timeout: Annotated[Seconds, Meta(description="Seconds a client may take to send a body.")] = 30
     keepalive_timeout: Annotated[Seconds, Meta(description="Seconds for request headers and between requests.")] = 20
     send_timeout: Annotated[Seconds, Meta(description="Seconds a reader may stand still before it is cut.")] = 60
-    heartbeat: Annotated[Seconds, Meta(description="Seconds of silence after which a stream shows a sign of life.")] = (
-        15
-    )
+    heartbeat: Annotated[Seconds, Meta(description="Seconds until a silent stream shows a sign of life.")] = 15
     drain: Annotated[Seconds, Meta(description="Seconds that running calls get when the gateway stops.")] = 30
     max_calls: Annotated[int, Meta(ge=1, description="Calls in flight; more are refused with 503.")] = 10_000
     plugin_timeout: Annotated[Seconds, Meta(description="Seconds of its own a plugin may take for one call.")] = 10
@@ -42,7 +40,7 @@ class Server(Strict):
     )
 
 
-class Timeouts(Strict):
+class Timeouts(Strict, frozen=True, kw_only=True):
     """How long a provider may take, by phase, in seconds."""
 
     connect: Seconds = 5
@@ -51,13 +49,11 @@ class Timeouts(Strict):
     total: Seconds = 1800
 
 
-class Provider(Strict):
+class Provider(Strict, frozen=True, kw_only=True):
     """An upstream: what it speaks, where it is, which key it takes."""
 
     dialect: Annotated[Literal["openai", "anthropic", "demo"], Meta(description="What the provider speaks.")]
-    base_url: Annotated[
-        str, Meta(description="Up to and without the dialect's own path; the vendor's if left out.")
-    ] = ""
+    base_url: Annotated[str, Meta(description="Without the dialect's own path; the vendor's if left out.")] = ""
     api_key: Annotated[str, Meta(description="The key sent to the provider; `${NAME}` or `api_key_file`.")] = ""
     api_key_file: Annotated[str, Meta(description="A file that holds the key.")] = ""
     optional: Annotated[bool, Meta(description="Leave the provider and its models out while it has no key.")] = False
@@ -69,14 +65,14 @@ class Provider(Strict):
     )
 
 
-class Target(Strict):
+class Target(Strict, frozen=True, kw_only=True):
     """A provider with a model. `model` left out: the name that was asked for."""
 
     provider: Name
     model: str = ""
 
 
-class Use(Strict):
+class Use(Strict, frozen=True, kw_only=True):
     """A plugin in a pipeline: an entry point, or an import path `package.module:Class`."""
 
     use: Annotated[str, Meta(min_length=1, description="Name of an entry point, or `module:Class`.")]
@@ -84,14 +80,14 @@ class Use(Strict):
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-class Pipeline(Strict):
+class Pipeline(Strict, frozen=True, kw_only=True):
     """Plugins in order, outermost first. `attempt` is run once per try, inside them."""
 
     plugins: tuple[Use, ...] = ()
     attempt: tuple[Use, ...] = ()
 
 
-class Route(Strict):
+class Route(Strict, frozen=True, kw_only=True):
     """Which calls take which pipeline. The first route that fits is taken."""
 
     name: Name
@@ -106,14 +102,14 @@ class Route(Strict):
     on_disconnect: Literal["cancel", "drain", "continue"] = "cancel"
 
 
-class Ledger(Strict):
+class Ledger(Strict, frozen=True, kw_only=True):
     """Where the record of calls is kept."""
 
     url: Annotated[str, Meta(description="`sqlite:///path`, or empty for none.")] = "sqlite:///{state}/sidegate.db"
     batch_seconds: Annotated[float, Meta(ge=0, le=10, description="Longest a settled row waits in memory.")] = 0.2
 
 
-class Settings(Strict):
+class Settings(Strict, frozen=True, kw_only=True):
     """The whole config."""
 
     listen: Listener = field(default_factory=Listener)

@@ -133,8 +133,9 @@ class Change:
 
     def _refuse_signed(self, parts: tuple[Part, ...]) -> None:
         for part in parts:
-            signed = type(part) is Reasoning and (part.signature or part.redacted)
-            if signed and (part.choice, part.block) in self._reasoning:
+            if not isinstance(part, Reasoning) or not (part.signature or part.redacted):
+                continue
+            if (part.choice, part.block) in self._reasoning:
                 raise Refusal(502, "signed_block_changed", "A signed reasoning block was changed on its way.")
 
 

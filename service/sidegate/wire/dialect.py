@@ -84,7 +84,7 @@ class Encoder(Protocol):
 
 
 class Assembler(Protocol):
-    """Gathers the parts of one reply, and gives the whole body. `base` is an untouched body whose unknown fields stay."""
+    """Gathers the parts of one reply, and gives the whole body. Unknown fields of the body `base` stay."""
 
     def add(self, parts: Iterable[Part]) -> None: ...
     def body(self, base: bytes | None = None) -> bytes: ...
