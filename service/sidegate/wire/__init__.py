@@ -1,0 +1,1 @@
+"""Wire formats, without I/O: bytes to meaning and back. See `dialect`."""
