@@ -1,0 +1,71 @@
+"""Which content block a part belongs to, when parts become Anthropic's.
+
+Elsewhere a block number may serve for text and thinking at once, so that what a block is counts as well: `Key`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from sidegate.contract.meaning import Opaque, Reasoning, RefusalText, Text, ToolCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidegate.contract.meaning import Part
+
+Kind = Literal["text", "thinking", "redacted", "tool", "opaque"]
+_OTHER: tuple[Kind, ...] = ("opaque", "text", "thinking", "tool")
+
+
+class Key(NamedTuple):
+    """A block: what it is, and its number among the parts."""
+
+    kind: Kind
+    source: int
+
+
+def key_of(part: Part, begun: Callable[[Key], bool]) -> Key | None:
+    """The block of a part; `None` for what cannot be placed, or is no content. `begun` tells of a block."""
+    match part:
+        case Text() | RefusalText():
+            return Key("text", part.block)
+        case Reasoning():
+            return Key("thinking" if part.redacted is None else "redacted", part.block)
+        case ToolCall():
+            # Without a name it may be input of a server's own tool: see `anthropic_reply._block_delta`.
+            opaque = Key("opaque", part.block)
+            return opaque if part.name is None and begun(opaque) else Key("tool", part.block)
+        case Opaque(block=int(source)):
+            return _opaque_key(part, source, begun)
+        case _:
+            return None
+
+
+def is_delta(part: Opaque) -> bool:
+    """Whether it is a piece of a block, and not the block itself."""
+    return part.kind.endswith("_delta")
+
+
+def own(part: Opaque) -> bool:
+    """Whether it was read from this dialect: there, `data` is an object that says its kind itself."""
+    kind = part.data.get("type") if isinstance(part.data, dict) else None
+    return isinstance(kind, str) and (kind == part.kind or f"{kind}_delta" == part.kind)
+
+
+def gather_fields(part: Opaque, found: dict[str, dict[str, Any]]) -> None:
+    """Adds the fields that a `message` part holds: see `anthropic_reply._fields`."""
+    for place in ("event", "delta", "usage"):
+        fields = part.data.get(place)
+        if isinstance(fields, dict):
+            found.setdefault(place, {}).update(fields)
+
+
+def _opaque_key(part: Opaque, source: int, begun: Callable[[Key], bool]) -> Key | None:
+    if not own(part):
+        return None
+    if not is_delta(part):
+        return Key("opaque", source)
+    if part.kind == "citations_delta":
+        return Key("text", source)
+    return next((key for kind in _OTHER if begun(key := Key(kind, source))), None)
