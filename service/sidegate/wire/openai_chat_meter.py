@@ -1,0 +1,174 @@
+"""The measure of a Chat Completions reply: each event decoded once, narrowly, on the provider's edge."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sidegate.contract.meaning import FinishReason, Usage
+from sidegate.errors import ProviderError
+from sidegate.wire import faults, openai, sse
+from sidegate.wire.body import UNREADABLE
+from sidegate.wire.dialect import Sign
+from sidegate.wire.openai_chat_reply import (
+    EVENT,
+    WHOLE,
+    Function,
+    Said,
+    StreamChoice,
+    arguments_text,
+    choice_index,
+    content_pieces,
+    reasoning_text,
+)
+
+
+class Tally:
+    """What both OpenAI meters keep: usage, finish reasons, open choices, name and id."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finish: FinishReason | None = None
+        self.model: str | None = None
+        self.id: str | None = None
+        self.output_bytes = 0
+        self.started = False
+        self.finished = False
+        self._begun: set[int] = set()
+        self._done: set[int] = set()
+
+    def report(self, usage: Any, x_groq: Any = None) -> bool:
+        found = openai.read_usage(usage, x_groq)
+        if found is None:
+            return False
+        self.usage = openai.merged(self.usage, found)
+        return True
+
+    def name(self, id: Any, model: Any) -> None:
+        if self.id is None and isinstance(id, str) and id:
+            self.id = id
+        if self.model is None and isinstance(model, str) and model:
+            self.model = model
+
+    def choice(self, index: int, finish_reason: Any) -> bool:
+        """Notes a choice; whether it finished by this."""
+        if index not in self._begun:
+            self._begun.add(index)
+            self.finished = False
+        if finish_reason is None or finish_reason == "":
+            return False
+        self._done.add(index)
+        if self.finish is None:
+            self.finish = openai.read_finish(finish_reason)
+        self.finished = len(self._done) == len(self._begun)
+        return True
+
+    def sign(self, *, content: bool, usage: bool, bare: bool) -> Sign:
+        """What an event is; `bare` where it has no choice in it."""
+        if content:
+            self.started = True
+            return Sign.CONTENT
+        if usage and (bare or self.started):
+            return Sign.USAGE
+        return Sign.OTHER if self.started else Sign.LEAD_IN
+
+
+class ChatMeter(Tally):
+    """`Meter` of Chat Completions, a `dialect.Meter`."""
+
+    def event(self, raw: bytes) -> Sign:
+        data = sse.data(raw)
+        if data is None:
+            return Sign.NOTHING
+        if data == openai.DONE_DATA or data.strip() == openai.DONE_DATA:
+            return Sign.END
+        try:
+            event = EVENT.decode(data)
+        except UNREADABLE as error:
+            raise openai.bad_event(error) from error
+        reported = (event.usage is not None or event.x_groq is not None) and self.report(event.usage, event.x_groq)
+        # After the usage: a stream that fails has been paid for all the same.
+        if event.error is not None or not event.choices:
+            raise_stated(event, data, raw)
+        if self.id is None or self.model is None:
+            self.name(event.id, event.model)
+        content = False
+        for choice in event.choices or ():
+            if self._choice(choice):
+                content = True
+            if choice.usage is not None and self.report(choice.usage):
+                reported = True
+        return self.sign(content=content, usage=reported, bare=not event.choices)
+
+    def whole(self, raw: bytes) -> None:
+        try:
+            whole = WHOLE.decode(raw)
+        except UNREADABLE as error:
+            raise openai.bad_event(error) from error
+        self.report(whole.usage, whole.x_groq)
+        if whole.error is not None:
+            raise openai.failed(whole.error, raw)
+        if whole.choices is None:
+            raise no_reply(raw)
+        self.name(whole.id, whole.model)
+        for place, choice in enumerate(whole.choices):
+            self.choice(choice_index(choice.index, place), choice.finish_reason)
+            if choice.message is not None:
+                self._said(choice.message)
+        self.started = bool(whole.choices)
+        self.finished = True
+
+    def _choice(self, choice: StreamChoice) -> bool:
+        content = choice.delta is not None and self._said(choice.delta)
+        index = choice.index
+        return self.choice(0 if index == 0 else choice_index(index), choice.finish_reason) or content
+
+    def _said(self, said: Said) -> bool:
+        """Counts what was said; whether it was anything."""
+        content = said.content
+        if content:
+            # Nearly every event: text alone.
+            if type(content) is str:
+                self.output_bytes += openai.text_size(content)
+            else:
+                self.output_bytes += sum(openai.text_size(text) for _, text in content_pieces(content))
+        reasoning = reasoning_text(said)
+        if reasoning:
+            self.output_bytes += openai.text_size(reasoning)
+        if said.refusal and isinstance(said.refusal, str):
+            self.output_bytes += openai.text_size(said.refusal)
+        for call in said.tool_calls or ():
+            self._function(call.function)
+        self._function(said.function_call)
+        return bool(
+            content or reasoning or said.refusal or said.tool_calls or said.function_call is not None or said.audio
+        )
+
+    def _function(self, function: Function | None) -> None:
+        if function is not None:
+            self.output_bytes += openai.text_size(arguments_text(function.arguments))
+
+
+class _Reply(Protocol):
+    choices: Any
+    usage: Any
+    error: Any
+    object: Any
+    x_groq: Any
+
+
+def raise_stated(event: _Reply, data: bytes, raw: bytes) -> None:
+    """Raises where an event reports a failure: OpenAI's `error`, an event of that name, vLLM's `object: error`."""
+    if event.error is not None:
+        raise openai.failed(event.error, data)
+    if event.choices is not None:
+        return
+    if event.object == "error" or sse.kind(raw) == "error":
+        raise openai.failed(None, data)
+    if event.usage is None and event.x_groq is None and faults.error_object(data).message:
+        raise openai.failed(None, data)
+
+
+def no_reply(raw: bytes) -> ProviderError:
+    """For a 200 whose body has no choices: the failure it states, or that it states nothing."""
+    fault = faults.error_object(raw)
+    return faults.fault_error(fault) if fault.message else openai.bad_event()

@@ -1,0 +1,109 @@
+"""Chat Completions replies, written: parts into the events of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidegate.contract.meaning import (
+    Finish,
+    Opaque,
+    Part,
+    Reasoning,
+    RefusalText,
+    Text,
+    ToolCall,
+)
+from sidegate.wire import openai
+from sidegate.wire.dialect import Envelope
+from sidegate.wire.openai_chat_reply import OPAQUE
+from sidegate.wire.openai_writer import StreamWriter
+
+PREFIX = "chatcmpl-"
+
+
+class Calls:
+    """The tool calls of one choice, in order of first appearance: 0, 1, 2 without gaps, as SDKs demand.
+
+    Some servers send parallel calls under one index: an id that is new, with a name, on a block in use is a new call.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+        self._ids: list[str | None] = []
+
+    def place(self, call: ToolCall) -> tuple[int, bool]:
+        """The index of the call that this piece belongs to, and whether it is its first."""
+        place = self._places.get(call.block)
+        if place is not None and not self._another(call, self._ids[place]):
+            self._ids[place] = self._ids[place] or call.id
+            return place, False
+        place = self._places[call.block] = len(self._ids)
+        self._ids.append(call.id)
+        return place, True
+
+    def _another(self, call: ToolCall, id: str | None) -> bool:
+        return id is not None and call.id is not None and call.name is not None and call.id != id
+
+
+class ChatWriter(StreamWriter):
+    """`Encoder` of Chat Completions. The first delta of each choice bears the role."""
+
+    kind = "chat.completion.chunk"
+    prefix = PREFIX
+
+    def __init__(self, envelope: Envelope) -> None:
+        super().__init__(envelope)
+        self._call_id = envelope.id
+        self._roles: set[int] = set()
+        self._calls: dict[int, Calls] = {}
+
+    def opening(self) -> bytes:
+        self._roles.add(0)
+        return self.chunk([_choice(0, {"role": "assistant", "content": ""})])
+
+    def choice(self, part: Part) -> dict[str, Any] | None:
+        if isinstance(part, Finish):
+            return _choice(part.choice, self._delta(part.choice, {}), openai.write_finish(part.reason))
+        said = self._said(part)
+        if said is None:
+            return None
+        choice, delta = said
+        return _choice(choice, self._delta(choice, delta))
+
+    def _said(self, part: Part) -> tuple[int, dict[str, Any]] | None:
+        match part:
+            case Text(text, choice):
+                return choice, {"content": text}
+            case Reasoning(text, choice):
+                return (choice, {"reasoning_content": text}) if text else None
+            case RefusalText(text, choice):
+                return choice, {"refusal": text}
+            case ToolCall():
+                return part.choice, {"tool_calls": [self._call(part)]}
+            case Opaque(kind, choice, _, data) if kind.startswith(OPAQUE):
+                return choice, {kind.removeprefix(OPAQUE): data}
+            case _:
+                return None
+
+    def _delta(self, choice: int, delta: dict[str, Any]) -> dict[str, Any]:
+        if choice in self._roles:
+            return delta
+        self._roles.add(choice)
+        return {"role": "assistant", **delta}
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        index, first = self._calls.setdefault(call.choice, Calls()).place(call)
+        function: dict[str, Any] = {"arguments": call.arguments}
+        if not first:
+            return {"index": index, "function": function}
+        # Clients answer by id: a call that came without one is given one.
+        id = call.id or call_id(self._call_id, call.choice, index)
+        return {"index": index, "id": id, "type": "function", "function": {"name": call.name or "", **function}}
+
+
+def call_id(envelope_id: str, choice: int, index: int) -> str:
+    return f"call_{envelope_id}_{choice}_{index}"
+
+
+def _choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
