@@ -49,6 +49,7 @@ class AnthropicMessages:
     name = "anthropic.messages"
     operation = "chat"
     comments = True
+    terminator = sse.frame(_json({"type": "message_stop"}), "message_stop")
     path = "/v1/messages"
 
     def read_request(self, fields: Fields) -> Request:

@@ -23,23 +23,48 @@ class Key(NamedTuple):
 
     kind: Kind
     source: int
+    turn: int = 0
+    """Some servers send parallel calls under one number: an id that is new, with a name, begins another call."""
 
 
-def key_of(part: Part, begun: Callable[[Key], bool]) -> Key | None:
-    """The block of a part; `None` for what cannot be placed, or is no content. `begun` tells of a block."""
-    match part:
-        case Text() | RefusalText():
-            return Key("text", part.block)
-        case Reasoning():
-            return Key("thinking" if part.redacted is None else "redacted", part.block)
-        case ToolCall():
-            # Without a name it may be input of a server's own tool: see `anthropic_reply._block_delta`.
-            opaque = Key("opaque", part.block)
-            return opaque if part.name is None and begun(opaque) else Key("tool", part.block)
-        case Opaque(block=int(source)):
-            return _opaque_key(part, source, begun)
-        case _:
-            return None
+class Keys:
+    """Finds the blocks of the parts of one reply."""
+
+    def __init__(self, begun: Callable[[Key], bool]) -> None:
+        self._begun = begun
+        self._calls: dict[int, tuple[Key, str | None]] = {}
+
+    def of(self, part: Part) -> Key | None:
+        """The block of a part; `None` for what cannot be placed, or is no content."""
+        match part:
+            case Text() | RefusalText():
+                return Key("text", part.block)
+            case Reasoning():
+                return Key("thinking" if part.redacted is None else "redacted", part.block)
+            case ToolCall():
+                return self._call(part)
+            case Opaque(block=int(source)) if own(part):
+                return self._opaque(part, source)
+            case _:
+                return None
+
+    def _call(self, call: ToolCall) -> Key:
+        # Without a name it may be input of a server's own tool: see `anthropic_reply._block_delta`.
+        opaque = Key("opaque", call.block)
+        if call.name is None and self._begun(opaque):
+            return opaque
+        key, id = self._calls.get(call.block, (Key("tool", call.block), None))
+        if id is not None and call.id is not None and call.name is not None and call.id != id:
+            key, id = key._replace(turn=key.turn + 1), None
+        self._calls[call.block] = key, id or call.id
+        return key
+
+    def _opaque(self, part: Opaque, source: int) -> Key | None:
+        if not is_delta(part):
+            return Key("opaque", source)
+        if part.kind == "citations_delta":
+            return Key("text", source)
+        return next((key for kind in _OTHER if self._begun(key := Key(kind, source))), None)
 
 
 def is_delta(part: Opaque) -> bool:
@@ -59,13 +84,3 @@ def gather_fields(part: Opaque, found: dict[str, dict[str, Any]]) -> None:
         fields = part.data.get(place)
         if isinstance(fields, dict):
             found.setdefault(place, {}).update(fields)
-
-
-def _opaque_key(part: Opaque, source: int, begun: Callable[[Key], bool]) -> Key | None:
-    if not own(part):
-        return None
-    if not is_delta(part):
-        return Key("opaque", source)
-    if part.kind == "citations_delta":
-        return Key("text", source)
-    return next((key for kind in _OTHER if begun(key := Key(kind, source))), None)

@@ -19,7 +19,7 @@ from sidegate.contract.meaning import (
     ToolCall,
     Usage,
 )
-from sidegate.wire.anthropic_block import Key, gather_fields, is_delta, key_of, own
+from sidegate.wire.anthropic_block import Key, Keys, gather_fields, is_delta, own
 from sidegate.wire.anthropic_reply import read_whole
 from sidegate.wire.anthropic_usage import stop_fields, write_usage
 from sidegate.wire.body import UNREADABLE
@@ -39,15 +39,15 @@ _decode = Decoder(dict[str, Any]).decode
 class AnthropicAssembler:
     """An `Assembler` for one reply. Only choice 0 can be said."""
 
-    __slots__ = ("_blocks", "_envelope", "_fields", "_finish", "_start", "_usage")
-
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
         self._start = Start()
         self._usage = Usage()
         self._finish: Finish | None = None
         self._fields: dict[str, dict[str, Any]] = {}
+        self._of_call: dict[int, dict[str, Any]] = {}
         self._blocks: dict[Key, _Block] = {}
+        self._keys = Keys(self._blocks.__contains__)
 
     def add(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -78,10 +78,15 @@ class AnthropicAssembler:
                 self._finish = part
             case Opaque(kind="message", block=None) if own(part):
                 gather_fields(part, self._fields)
+            case Opaque(kind="block", block=int(source)) if own(part):
+                self._of_call[source] = {key: value for key, value in part.data.items() if key != "type"}
             case Text(choice=0) | RefusalText(choice=0) | Reasoning(choice=0) | ToolCall(choice=0) | Opaque(choice=0):
-                key = key_of(part, self._blocks.__contains__)
-                if key is not None:
-                    self._blocks.setdefault(key, _Block(key)).add(part)
+                key = self._keys.of(part)
+                if key is None:
+                    return
+                if key not in self._blocks:
+                    self._blocks[key] = _Block(key, self._of_call.pop(key.source, {}))
+                self._blocks[key].add(part)
             case _:
                 return
 
@@ -110,7 +115,7 @@ class _Block:
 
     __slots__ = ("arguments", "citations", "data", "id", "key", "name", "redacted", "signature", "text")
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, data: dict[str, Any]) -> None:
         self.key = key
         self.text: list[str] = []
         self.arguments: list[str] = []
@@ -119,7 +124,7 @@ class _Block:
         self.redacted: str | None = None
         self.id: str | None = None
         self.name: str | None = None
-        self.data: dict[str, Any] = {}
+        self.data = data
 
     def add(self, part: Part) -> None:
         match part:
@@ -180,7 +185,8 @@ class _Block:
         if self.name is None:
             return None
         made = self.id or f"toolu_{self.key.source}"
-        return {"type": "tool_use", "id": made, "name": self.name, "input": _arguments("".join(self.arguments))}
+        given = _arguments("".join(self.arguments))
+        return {"type": "tool_use", "id": made, "name": self.name, "input": given, **self.data}
 
     def _add_opaque(self, part: Opaque) -> None:
         if not is_delta(part):

@@ -2,7 +2,7 @@
 
 What has no word of its own becomes `Opaque`, so that nothing is lost where the reply is written in Anthropic's dialect
 again: a content block of another kind (`kind` is its type, `data` the block), a delta of another kind (`kind` ends with
-`_delta`), an unknown event (no block), and fields of the message (`kind` is `message`: see `_fields`).
+`_delta`), an unknown event (no block), fields of the message (`message`: see `_fields`) and of a call (`block`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SAID = frozenset(("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"))
 """The keys of a message that parts have words for."""
+_CALL = frozenset(("type", "id", "name", "input"))
 
 
 def read_event(raw: bytes) -> tuple[Part, ...]:
@@ -78,7 +79,8 @@ def _block_start(event: wire.Event, data: bytes) -> tuple[Part, ...]:
         case "tool_use":
             # Mostly empty here and told by deltas; calls made from inside a code tool come whole.
             arguments = bytes(block.input).decode()
-            return (ToolCall("" if arguments == "{}" else arguments, block.id, block.name, block=index),)
+            call = ToolCall("" if arguments == "{}" else arguments, block.id, block.name, block=index)
+            return (*_call_fields(wire.read_object(data)["content_block"], index), call)
         case kind:
             return (Opaque(kind, block=index, data=wire.read_object(data)["content_block"]),)
 
@@ -143,9 +145,16 @@ def _whole_block(block: wire.Block, index: int, said: dict[str, Any]) -> list[Pa
         case "redacted_thinking":
             return [Reasoning(block=index, redacted=block.data or "")]
         case "tool_use":
-            return [ToolCall(bytes(block.input).decode(), block.id, block.name, block=index)]
+            call = ToolCall(bytes(block.input).decode(), block.id, block.name, block=index)
+            return [*_call_fields(said, index), call]
         case kind:
             return [Opaque(kind, block=index, data=said)]
+
+
+def _call_fields(said: dict[str, Any], index: int) -> list[Part]:
+    """Fields of a call without a word, such as `caller`: a part of kind `block`, before the call itself."""
+    fields = {key: value for key, value in said.items() if key not in _CALL and value is not None}
+    return [Opaque("block", block=index, data={**fields, "type": "block"})] if fields else []
 
 
 def _fields(event: dict[str, Any], message: Any, holder: dict[str, Any]) -> list[Part]:

@@ -26,7 +26,7 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.wire import sse
-from sidegate.wire.anthropic_block import Key, gather_fields, is_delta, key_of, own
+from sidegate.wire.anthropic_block import Key, Keys, gather_fields, is_delta, own
 from sidegate.wire.anthropic_usage import stop_fields, write_usage
 
 if TYPE_CHECKING:
@@ -46,17 +46,22 @@ class AnthropicEncoder:
         self._start = Start()
         self._begun = False
         self._opened = False
+        self._ended = False
         self._usage = Usage()
         self._fields: dict[str, dict[str, Any]] = {}
+        self._of_call: dict[int, dict[str, Any]] = {}
         self._finish: Finish | None = None
         self._open: Key | None = None
         self._next = 0
+        self._keys = Keys(self._is_begun)
         self._waiting: dict[Key, list[Part]] = {}
         self._out: list[bytes] = []
 
     def encode(self, parts: Iterable[Part]) -> bytes:
+        """The events that say `parts`. Nothing follows an `End`."""
         for part in parts:
-            self._take(part)
+            if not self._ended:
+                self._take(part)
         if self._begun and not self._opened:
             self._open_message()
         events = b"".join(self._out)
@@ -73,7 +78,7 @@ class AnthropicEncoder:
                 self._start = part
             case Report():
                 self._usage = self._usage.merge(part.usage)
-            case Opaque(block=None):
+            case Opaque(block=None) | Opaque(kind="block"):
                 self._aside(part)
             case Finish(choice=0):
                 self._finish = part
@@ -88,16 +93,18 @@ class AnthropicEncoder:
                 return
 
     def _aside(self, part: Opaque) -> None:
-        """An event of no block: a field of the message to come, or one that goes on as it is."""
+        """Fields of the message or the call to come, or an event that goes on as it is."""
         if not own(part):
             return
         if part.kind == "message":
             gather_fields(part, self._fields)
-            return
-        self._event(part.kind, part.data)
+        elif part.block is not None:
+            self._of_call[part.block] = {key: value for key, value in part.data.items() if key != "type"}
+        else:
+            self._event(part.kind, part.data)
 
     def _content(self, part: Part) -> None:
-        key = key_of(part, self._is_begun)
+        key = self._keys.of(part)
         if key is None:
             return
         if self._open is not None and self._open.kind == "tool" and self._open != key:
@@ -133,7 +140,8 @@ class AnthropicEncoder:
                 return {"type": "thinking", "thinking": "", "signature": ""} if said else None
             case ToolCall(name=str(name)):
                 made = f"toolu_{self._envelope.id}_{self._next}"
-                return {"type": "tool_use", "id": part.id or made, "name": name, "input": {}}
+                fields = self._of_call.pop(part.block, {})
+                return {"type": "tool_use", "id": part.id or made, "name": name, "input": {}, **fields}
             case Opaque() if not is_delta(part):
                 return dict(part.data)
         return None
@@ -185,6 +193,7 @@ class AnthropicEncoder:
         self._event("message_start", {"message": message})
 
     def _end(self) -> None:
+        self._ended = True
         self._close_all()
         stop = stop_fields(self._finish, self._fields)
         usage = {**write_usage(self._usage), **self._fields.get("usage", {})}
