@@ -1,0 +1,216 @@
+"""Checks: what the types of a config cannot say, because it concerns more than one place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import get_args, get_type_hints
+from urllib.parse import urlsplit
+
+from sidegate.config.mistakes import Mistakes, Path, nearest
+from sidegate.settings import Listener, Provider, Route, Settings, Target
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A field name, RFC 9110 section 5.6.2."""
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_KEY = re.compile(r"[\x21-\x7e]*")
+_MODEL_NAME = re.compile(r"[\x21-\x7e]{1,256}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_OWNED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Hop by hop (RFC 9110 section 7.6.1), or written by the gateway itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the file declares, also where it is wrong in itself: so that one mistake is not told twice."""
+
+    providers: tuple[str, ...]
+    pipelines: tuple[str, ...] | None
+    """`None` where the file has no such block."""
+    routes: tuple[int, ...]
+    """The indexes of the routes that are right in themselves."""
+    has_routes: bool
+
+
+class Checks:
+    """Looks at settings of which each part is right by itself."""
+
+    def __init__(self, settings: Settings, declared: Declared, mistakes: Mistakes) -> None:
+        self._settings = settings
+        self._declared = declared
+        self._mistakes = mistakes
+        self.warnings: list[str] = []
+
+    def all(self) -> None:
+        self._listeners()
+        self._prefixes()
+        self._ledger()
+        for name, provider in self._settings.providers.items():
+            self._provider(("providers", name), provider)
+        for name, targets in self._settings.models.items():
+            self._model(name, targets)
+        self._routes()
+
+    # --- where it listens, and what it may load -----------------------------------------------------------------------
+
+    def _listeners(self) -> None:
+        listen, admin = self._settings.listen, self._settings.admin
+        if admin is None:
+            return
+        if listen.port == admin.port != 0 and _overlap(listen, admin):
+            self._mistakes.add("admin", f"listens where `listen` does, on port {admin.port}")
+        if not _is_loopback(admin.host):
+            self.warnings.append(
+                f"admin.host: {admin.host} can be reached from elsewhere, and administration has no key"
+            )
+
+    def _prefixes(self) -> None:
+        for index, prefix in enumerate(self._settings.plugin_prefixes or ()):
+            if not _MODULE.fullmatch(prefix):
+                self._mistakes.add(("plugin_prefixes", index), "expected the name of a package, such as acme.plugins")
+
+    def _ledger(self) -> None:
+        url = self._settings.ledger.url
+        if url and not (url.startswith("sqlite:///") and len(url) > len("sqlite:///")):
+            self._mistakes.add("ledger.url", "expected `sqlite:///` and a path, or nothing")
+
+    # --- providers ----------------------------------------------------------------------------------------------------
+
+    def _provider(self, path: Path, provider: Provider) -> None:
+        if provider.base_url and (problem := _url_problem(provider.base_url)):
+            self._mistakes.add((*path, "base_url"), problem)
+        if not _KEY.fullmatch(provider.api_key):
+            where = "api_key_file" if provider.api_key_file else "api_key"
+            self._mistakes.add((*path, where), "a key is visible ASCII without spaces or line breaks")
+        seen: set[str] = set()
+        for name, value in provider.headers.items():
+            if problem := _header_problem(name, value, provider.dialect, seen):
+                self._mistakes.add((*path, "headers", name), problem)
+            seen.add(name.lower())
+        if provider.dialect != "demo" and not provider.api_key and not provider.optional:
+            self.warnings.append(f"providers.{path[-1]}: has no api_key; calls are sent without one")
+
+    # --- models -------------------------------------------------------------------------------------------------------
+
+    def _model(self, name: str, targets: Target | tuple[Target, ...]) -> None:
+        if not _MODEL_NAME.fullmatch(name):
+            self._mistakes.add(("models", name), "a model name is visible ASCII without spaces, up to 256 characters")
+        if "*" in name[:-1]:
+            self._mistakes.add(("models", name), "a wildcard stands only at the end")
+        if isinstance(targets, Target):
+            self._target(("models", name), targets)
+            return
+        if not targets:
+            self._mistakes.add(("models", name), "the list of targets is empty")
+        for index, target in enumerate(targets):
+            self._target(("models", name, index), target)
+
+    def _target(self, path: Path, target: Target) -> None:
+        known = self._declared.providers
+        if target.provider not in known:
+            hint = nearest(target.provider, known)
+            self._mistakes.add((*path, "provider"), f"no provider `{target.provider}` is declared{hint}")
+        if target.model and not _MODEL_NAME.fullmatch(target.model):
+            self._mistakes.add((*path, "model"), "a model name is visible ASCII without spaces, up to 256 characters")
+        if "*" in target.model:
+            self._mistakes.add((*path, "model"), "a target has no wildcard: leave `model` out to pass the name on")
+
+    # --- routes -------------------------------------------------------------------------------------------------------
+
+    def _routes(self) -> None:
+        pipelines = self._declared.pipelines
+        if pipelines is None:
+            return
+        if not pipelines:
+            self._mistakes.add("pipelines", "declare at least one pipeline")
+        elif not self._declared.has_routes and len(pipelines) > 1:
+            self._mistakes.add("routes", f"say which of the {len(pipelines)} pipelines takes which calls")
+        reached: dict[str, set[str]] = {}
+        names: set[str] = set()
+        for index, route in zip(self._declared.routes, self._settings.routes, strict=True):
+            if route.pipeline not in pipelines and pipelines:
+                hint = nearest(route.pipeline, pipelines)
+                self._mistakes.add(("routes", index, "pipeline"), f"no pipeline `{route.pipeline}` is declared{hint}")
+            if route.name in names:
+                self._mistakes.add(("routes", index, "name"), f"another route has the name `{route.name}`")
+            names.add(route.name)
+            self._reach(index, route, reached.setdefault(route.prefix, set()))
+
+    def _reach(self, index: int, route: Route, taken: set[str]) -> None:
+        operations = set(route.operations) or _operations()
+        if operations <= taken:
+            self._mistakes.add(
+                ("routes", index), f"is never reached: earlier routes take all its calls below `{route.prefix or '/'}`"
+            )
+        taken |= operations
+
+
+def _operations() -> set[str]:
+    """Every operation a route can name."""
+    hints = get_type_hints(Route)
+    return set(get_args(get_args(hints["operations"])[0]))
+
+
+def _overlap(one: Listener, other: Listener) -> bool:
+    hosts = {"127.0.0.1" if listener.host == "localhost" else listener.host for listener in (one, other)}
+    return len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::"})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _url_problem(url: str) -> str | None:
+    """What keeps `url` from being the base of a provider; never quotes it, for what stands in it."""
+    if not _KEY.fullmatch(url) or "\\" in url:
+        return "a URL is visible ASCII without spaces"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no URL: its host or port makes no sense"
+    if parts.scheme not in ("http", "https"):
+        return "expected a URL with http:// or https://"
+    if "@" in parts.netloc:
+        return "credentials do not belong into a URL: use api_key or headers"
+    if not parts.hostname or port == 0:
+        return "expected a URL with a host and a port that can be reached"
+    if "?" in url or "#" in url:
+        return "a base URL has no query and no fragment"
+    return None
+
+
+def _header_problem(name: str, value: str, dialect: str, seen: set[str]) -> str | None:
+    lower = name.lower()
+    if not _TOKEN.fullmatch(name):
+        return "is no name of a header"
+    if lower in _OWNED_HEADERS or (dialect == "anthropic" and lower == "x-api-key"):
+        return "is written by the gateway: it cannot be set"
+    if lower in seen:
+        return "stands twice, in other letters"
+    if not _HEADER_VALUE.fullmatch(value):
+        return "a value is printable ASCII without line breaks"
+    return None

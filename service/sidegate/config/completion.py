@@ -1,0 +1,50 @@
+"""Completion: what a config may leave out is filled in, and what is optional and off is taken out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from sidegate.settings import Ledger, Provider, Route, Settings, Target
+
+_VENDORS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+"""Base URLs of https://platform.openai.com/docs/api-reference and https://docs.anthropic.com/en/api/overview."""
+
+
+def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
+    """The settings with nothing left open. What was taken out is said in `warnings`."""
+    state = (base / settings.state).resolve()
+    off = {name for name, provider in settings.providers.items() if provider.optional and not provider.api_key}
+    warnings += [f"providers.{name}: is off: it has no key" for name in sorted(off)]
+    providers = {name: _with_url(provider) for name, provider in settings.providers.items() if name not in off}
+    return replace(
+        settings,
+        state=str(state),
+        ledger=replace(settings.ledger, url=_ledger_url(settings.ledger, state)),
+        providers=providers,
+        models=_models(settings, off, warnings),
+        routes=settings.routes or (Route(name="default", pipeline=next(iter(settings.pipelines))),),
+    )
+
+
+def _with_url(provider: Provider) -> Provider:
+    url = provider.base_url.rstrip("/") or _VENDORS.get(provider.dialect, "")
+    return replace(provider, base_url=url)
+
+
+def _ledger_url(ledger: Ledger, state: Path) -> str:
+    return ledger.url.replace("{state}", str(state))
+
+
+def _models(settings: Settings, off: set[str], warnings: list[str]) -> dict[str, Target | tuple[Target, ...]]:
+    found: dict[str, Target | tuple[Target, ...]] = {}
+    for name, targets in settings.models.items():
+        if isinstance(targets, Target):
+            if targets.provider not in off:
+                found[name] = targets
+        elif left := tuple(target for target in targets if target.provider not in off):
+            found[name] = left
+    if settings.models and not found:
+        warnings.append("models: none is left: all their providers are off")
+    return found

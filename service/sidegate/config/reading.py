@@ -1,0 +1,127 @@
+"""Reading: from a file to `Settings` in one go; every mistake at once, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import fields, replace
+
+from sidegate.config.checks import Checks, Declared
+from sidegate.config.completion import complete
+from sidegate.config.conversion import Conversion, read_secret
+from sidegate.config.document import read_document
+from sidegate.config.interpolation import Interpolation
+from sidegate.config.masking import secrets_in
+from sidegate.config.mistakes import ConfigErrors, Mistakes
+from sidegate.errors import ConfigError
+from sidegate.settings import Pipeline, Provider, Route, Settings, Target
+
+_BLOCKS: dict[str, Any] = {
+    "providers": Provider,
+    "models": Target | tuple[Target, ...],
+    "pipelines": Pipeline,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A config that can be used."""
+
+    settings: Settings = field(repr=False)
+    path: Path
+    """The file; where there was none, the folder that stands in for its own."""
+    base: Path
+    """The folder to which the config's relative paths belong."""
+    secrets: frozenset[str] = field(repr=False)
+    """Every secret value the config holds, to be kept out of whatever is printed."""
+    warnings: tuple[str, ...] = ()
+    """What works but may not be meant, one line each."""
+
+
+def read_config(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """The config at `path`. Raises `ConfigErrors` with all that is wrong; no message holds a secret."""
+    try:
+        data = read_document(path)
+    except ConfigError as error:
+        raise ConfigErrors([error]) from error.__cause__
+    return _read(data, environ, path, path.absolute().parent)
+
+
+def read_mapping(data: Mapping[str, Any], environ: Mapping[str, str], base: Path) -> Loaded:
+    """The same from data in memory. `base` stands for the folder of the file."""
+    return _read(dict(data), environ, base, base.absolute())
+
+
+def _read(data: dict[str, Any], environ: Mapping[str, str], path: Path, base: Path) -> Loaded:
+    mistakes = Mistakes()
+    try:
+        filled = Interpolation(environ, mistakes).value(data)
+    except ConfigError as error:
+        raise ConfigErrors([error]) from None
+    mistakes.secrets |= secrets_in(filled)
+    Conversion(mistakes).convert(filled, Settings)
+    draft, declared = _sound(filled)
+    draft = _with_keys(draft, base, mistakes)
+    checks = Checks(draft, declared, mistakes)
+    checks.all()
+    mistakes.raise_any()
+    settings = complete(draft, base, checks.warnings)
+    return Loaded(
+        settings=settings,
+        path=path,
+        base=base,
+        secrets=frozenset(mistakes.secrets),
+        warnings=tuple(checks.warnings),
+    )
+
+
+def _sound(filled: dict[str, Any]) -> tuple[Settings, Declared]:
+    """The parts of a config that are right by themselves, and the names of all parts in the file.
+
+    So that a mistake in one provider does not hide that a route is never reached.
+    """
+    blocks = {name: value if isinstance(value := filled.get(name), dict) else {} for name in _BLOCKS}
+    listed = filled.get("routes")
+    routes = _sound_items(dict(enumerate(listed)) if isinstance(listed, list) else {}, Route)
+    kept: dict[str, Any] = {name: _sound_items(block, _BLOCKS[name]) for name, block in blocks.items()}
+    for known in fields(Settings):
+        if known.name in filled and known.name != "routes" and known.name not in _BLOCKS:
+            kept |= _sound_items({known.name: filled[known.name]}, known.type)
+    pipelines = tuple(blocks["pipelines"]) if isinstance(filled.get("pipelines"), dict) else None
+    declared = Declared(tuple(blocks["providers"]), pipelines, tuple(routes), bool(listed))
+    return Settings(**kept, routes=tuple(routes.values())), declared
+
+
+def _sound_items(block: Mapping[Any, Any], wanted: Any) -> dict[Any, Any]:
+    found = {}
+    for key, value in block.items():
+        mistakes = Mistakes()
+        made = Conversion(mistakes).convert(value, wanted)
+        if not mistakes.found:
+            found[key] = made
+    return found
+
+
+def _with_keys(settings: Settings, base: Path, mistakes: Mistakes) -> Settings:
+    """Keys in files become keys. An optional provider whose file is not there has no key."""
+    providers = dict(settings.providers)
+    for name, provider in providers.items():
+        if not provider.api_key_file:
+            continue
+        path = ("providers", name, "api_key_file")
+        if provider.api_key:
+            mistakes.add(path[:2], "`api_key` and `api_key_file` exclude each other")
+        elif not (provider.optional and not _exists(base, provider.api_key_file)):
+            key = read_secret(provider.api_key_file, base, path, mistakes)
+            providers[name] = replace(provider, api_key=key or "")
+    return replace(settings, providers=providers)
+
+
+def _exists(base: Path, name: str) -> bool:
+    try:
+        return (base / name).exists()
+    except (OSError, ValueError):
+        return True
