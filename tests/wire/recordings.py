@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def cases(prefix: str) -> list[Case]:
     return [_read(path) for path in sorted(folder().glob(pattern))]
 
 
-def parameters(*prefixes: str) -> list[Any]:
+def parameters(*prefixes: str, only: Callable[[Case], bool] = lambda case: True) -> list[Any]:
     """The cases as pytest parameters named after them, or one that is skipped with the reason."""
-    found = [case for prefix in prefixes for case in cases(prefix)]
+    found = [case for prefix in prefixes for case in cases(prefix) if only(case)]
     if found:
         return [pytest.param(case, id=case.name) for case in found]
     reason = f"no recordings of {', '.join(prefixes)} in {folder()}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from sidegate.contract.meaning import Embedding, End, Part, Report, Request, Start, Usage
 from sidegate.errors import BadRequest
@@ -48,7 +48,7 @@ class Whole(Struct, gc=False):
 class Measured(Struct, gc=False):
     """For the meter, which does not look at the vectors."""
 
-    data: msgspec.Raw | None = None
+    data: Raw = Raw()
     model: Any = None
     usage: Any = None
     error: Any = None
@@ -73,7 +73,7 @@ class EmbeddingsMeter(Tally):
             raise openai.bad_event(error) from error
         if whole.error is not None:
             raise openai.failed(whole.error, raw)
-        if whole.data is None or bytes(memoryview(whole.data)[:1]) != b"[":
+        if bytes(memoryview(whole.data)[:1]) != b"[":
             raise no_reply(raw)
         self.name(None, whole.model)
         self.usage = read_usage(whole.usage)

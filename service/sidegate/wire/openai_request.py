@@ -29,7 +29,7 @@ Choices = Annotated[int, Meta(ge=1, le=128)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Seed = Annotated[int, Meta(ge=-(2**63), lt=2**63)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Stops = Annotated[list[str], Meta(max_length=64)]
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;[^;,]*)*;base64,(?P<data>.*)", re.DOTALL)
