@@ -1,0 +1,168 @@
+"""How many calls a caller, end user, team, model or route may make in a while. More get 429 and are told when to retry.
+
+A leaky bucket for each of them: a burst up to the limit, then a steady pace. Put it inside `api_key` and outside
+whatever costs something. Several limits count together: a call takes from all of them, or from none.
+"""
+
+from __future__ import annotations
+
+import math
+from asyncio import sleep
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from sidegate.contract import Call, Grant, Handler, Host, Plugin, Reply
+from sidegate.errors import Refusal
+
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_NONE = "\x00"
+"""Stands for what a call has not got, such as an end user: no name can be this."""
+
+Pattern = Annotated[str, Meta(min_length=1, pattern=r"^[^*]*\*?$")]
+Operation = Literal["chat", "text_completion", "embeddings", "models", "calls"]
+
+
+class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One limit."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Its name in headers and messages.")]
+    requests: Annotated[int, Meta(ge=1, le=10**9, description="Calls in a period.")]
+    period: Annotated[
+        Annotated[float, Meta(ge=0.001, le=31 * 86_400)] | Literal["second", "minute", "hour", "day"],
+        Meta(description="Seconds, or a word."),
+    ]
+    per: Annotated[
+        tuple[Literal["caller", "end_user", "key", "team", "model", "route"], ...],
+        Meta(description="What has a count of its own; one count for all if empty."),
+    ] = ("caller",)
+    models: Annotated[tuple[Pattern, ...], Meta(description="Only for these models, which may end in `*`.")] = ()
+    wait: Annotated[float, Meta(ge=0, le=3600, description="Seconds a call may wait for room before 429.")] = 0.0
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    limits: Annotated[tuple[Limit, ...], Meta(min_length=1, description="All must have room.")]
+    operations: Annotated[tuple[Operation, ...], Meta(description="What counts as a call.")] = (
+        "chat",
+        "text_completion",
+        "embeddings",
+    )
+
+
+class RateLimit(Plugin[Settings]):
+    """Takes from every limit that fits the call, waits where it may, or refuses."""
+
+    def __init__(self, settings: Settings, host: Host) -> None:
+        super().__init__(settings, host)
+        names = [limit.name for limit in settings.limits]
+        if len(set(names)) < len(names):
+            raise ValueError("two limits have the same name")
+        self._limits = tuple(_Limit(limit) for limit in settings.limits)
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        if call.operation not in self.settings.operations:
+            return await handler(call)
+        limits = [(limit, limit.key(call, self.host)) for limit in self._limits if limit.fits(call.model)]
+        if limits:
+            _tell(call.reply_headers, await self._taken(limits))
+        return await handler(call)
+
+    async def _taken(self, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
+        began = self.host.clock.monotonic()
+        while True:
+            grants = self._take(limits)
+            short = [(limit, grant) for limit, grant in grants if not grant.allowed]
+            if not short:
+                return grants
+            waited = self.host.clock.monotonic() - began
+            if any(waited + grant.retry_after > limit.wait for limit, grant in short):
+                raise _refusal(grants, short)
+            await sleep(max(grant.retry_after for _, grant in short))
+
+    def _take(self, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
+        """From all or from none: nothing is awaited between the look and the taking."""
+        rates = self.host.rates
+        found = [(limit, rates.peek(key, limit.requests, limit.period)) for limit, key in limits]
+        if all(grant.allowed for _, grant in found):
+            return [(limit, rates.take(key, limit.requests, limit.period)) for limit, key in limits]
+        return found
+
+
+class _Limit:
+    def __init__(self, limit: Limit) -> None:
+        self.name = limit.name
+        self.requests = limit.requests
+        self.period = _SECONDS[limit.period] if isinstance(limit.period, str) else limit.period
+        self.wait = limit.wait
+        self._per = limit.per
+        self._exact = frozenset(limit.models)
+        self._beginnings = tuple(model[:-1] for model in limit.models if model.endswith("*"))
+
+    def fits(self, model: str) -> bool:
+        return not self._exact or model in self._exact or model.startswith(self._beginnings)
+
+    def key(self, call: Call, host: Host) -> str:
+        return "\x1f".join(["rate", self.name, *(_WHO[kind](call, host) or _NONE for kind in self._per)])
+
+
+def _configured(call: Call, host: Host) -> str | None:
+    """The name or pattern of the config that the model goes by: names nobody configured must not fill the memory."""
+    names = [known.name for known in host.models]
+    if call.model in names:
+        return call.model
+    return max(
+        (name for name in names if name.endswith("*") and call.model.startswith(name[:-1])), key=len, default=None
+    )
+
+
+_WHO: dict[str, Callable[[Call, Host], str | None]] = {
+    "caller": lambda call, _: call.caller.name,
+    "end_user": lambda call, _: call.end_user,
+    "key": lambda call, _: call.caller.key_id,
+    "team": lambda call, _: call.caller.team,
+    "model": _configured,
+    "route": lambda call, _: call.route,
+}
+
+
+def _refusal(grants: list[tuple[_Limit, Grant]], short: list[tuple[_Limit, Grant]]) -> Refusal:
+    limit, grant = max(short, key=lambda found: found[1].retry_after)
+    headers: dict[str, str] = {}
+    _tell(headers, grants)
+    return Refusal(
+        429,
+        "rate_limit_exceeded",
+        f"Rate limit {limit.name!r} exceeded: {limit.requests} requests in {limit.period:g} s.",
+        retry_after=grant.retry_after,
+        headers=headers,
+    )
+
+
+def _tell(headers: dict[str, str], grants: list[tuple[_Limit, Grant]]) -> None:
+    """draft-ietf-httpapi-ratelimit-headers-11 for all limits, OpenAI's `x-ratelimit-*` for the tightest."""
+    _add(headers, "ratelimit-policy", {one.name: f"q={one.requests};w={math.ceil(one.period)}" for one, _ in grants})
+    _add(headers, "ratelimit", {one.name: f"r={g.remaining};t={math.ceil(g.reset)}" for one, g in grants})
+    limit, grant = min(grants, key=lambda found: (found[1].remaining, -found[1].reset))
+    if grant.remaining <= int(headers.get("x-ratelimit-remaining-requests", grant.remaining)):
+        headers["x-ratelimit-limit-requests"] = str(limit.requests)
+        headers["x-ratelimit-remaining-requests"] = str(grant.remaining)
+        headers["x-ratelimit-reset-requests"] = _duration(grant.reset)
+
+
+def _add(headers: dict[str, str], name: str, items: dict[str, str]) -> None:
+    """Beside what another `rate_limit` said; in place of what this one said in an earlier run of the same call."""
+    old = headers.get(name, "")
+    kept = [item for item in old.split(", ") if item and item.partition(";")[0].strip('"') not in items]
+    headers[name] = ", ".join([*kept, *(f'"{key}";{value}' for key, value in items.items())])
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes it: `12ms`, `1.5s`, `6m0s`, `2h0m3s`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    if seconds < 60:
+        return f"{math.ceil(seconds * 1000) / 1000:g}s"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
