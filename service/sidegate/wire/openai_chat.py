@@ -33,6 +33,7 @@ class OpenAIChat(openai.Errors):
     name = "openai.chat"
     operation = "chat"
     comments = True
+    terminator = openai.DONE
     path = "/chat/completions"
 
     def read_request(self, fields: Fields) -> Request:

@@ -59,6 +59,7 @@ class OpenAICompletions(openai.Errors):
     name = "openai.completions"
     operation = "text_completion"
     comments = True
+    terminator = openai.DONE
     path = "/completions"
 
     def read_request(self, fields: Fields) -> Request:

@@ -185,6 +185,7 @@ class OpenAIEmbeddings(openai.Errors):
     name = "openai.embeddings"
     operation = "embeddings"
     comments = True
+    terminator = b""
     path = "/embeddings"
 
     def read_request(self, fields: Fields) -> Request:
