@@ -216,11 +216,11 @@ class Cancelled(SidegateError):
     status = 499
     code = "cancelled"
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: Ending, code: str | None = None) -> None:
         gone = ending is Ending.CLIENT_GONE
         super().__init__("The client has gone." if gone else "The call was cancelled.")
         self.ending = ending
-        self.code = "client_gone" if gone else "cancelled"
+        self.code = code or ("client_gone" if gone else "cancelled")
 
 
 class ConfigError(SidegateError):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Raw
+
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Request
 from sidegate.contract.reply import Attempt, Reply
@@ -39,7 +41,7 @@ class Outlet(Protocol):
     """Where chunks go after the outermost stage: the client's edge, or the gate of an attempt."""
 
     async def chunks(self, chunks: list[Chunk]) -> None: ...
-    async def raw(self, data: bytes, count: int, meaningful: bool) -> None: ...
+    async def raw(self, data: bytes, meaningful: bool) -> None: ...
     def takes_raw(self, dialect: str, whole: bool) -> bool: ...
 
 
@@ -50,6 +52,12 @@ class Asked:
     headers: Mapping[str, str] = field(default_factory=dict)
     """The request's headers, by case-insensitive name."""
     body: bytes = b""
+    fields: Mapping[str, Raw] = field(default_factory=dict)
+    """The body's top-level fields, each in the bytes it came in."""
+    wants_usage: bool = True
+    """Whether a stream may show the client its usage event."""
+    wrong: SidegateError | None = None
+    """What is wrong with the request, where it could not be read: plugins go first, then this is its answer."""
     read: Callable[[], Request] | None = None
     """Decodes the whole meaning of the body; raises `BadRequest`."""
 
@@ -64,7 +72,13 @@ class Notes:
     visible: list[Callable[[str], bool]] = field(default_factory=list)
     price: Callable[[Attempt], int | None] | None = None
     first_token: float | None = None
+    """When the first token left for the client, monotonic seconds."""
     stop: SidegateError | None = None
+    """Why the core stopped the call, set before its task is cancelled."""
+    edited: bool = False
+    """An edit is at work: what goes out is written anew from its meaning."""
+    frame: Frame | None = None
+    """Whose code runs: the frame of a plugin, if not the core's own."""
 
 
 class Call:
@@ -99,6 +113,8 @@ class Call:
         """The client's dialect, for logs; nothing in a plugin should depend on it."""
         self.model = model
         """The model name asked for, as in the config; empty where the operation has none."""
+        self.subject = ""
+        """The id that an operation on records asks for: of a call."""
         self.delivery = delivery
         """`buffered`, `stream`, `job` or `socket`."""
         self.route = route
@@ -121,7 +137,6 @@ class Call:
         self._stages: list[Stage] = []
         self._outlet = outlet
         self._sent = 0
-        self.frame: Frame | None = None
 
     # --- the request --------------------------------------------------------------------------------------------------
 
@@ -134,6 +149,8 @@ class Call:
     def request(self) -> Request:
         """What is asked for, in no dialect. Decoded when first read; raises `BadRequest` where it makes no sense."""
         if self._request is None:
+            if self.asked.wrong is not None:
+                raise self.asked.wrong
             if self.asked.read is None:
                 self._request = Request(model=self.model)
             else:
@@ -180,15 +197,19 @@ class Call:
 
     def tap(self, see: See) -> None:
         """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
-        self._stages.append(Tap(see, self.frame.observed if self.frame is not None else None))
+        self._stages.append(Tap(see, frame.observed if (frame := self.notes.frame) is not None else None))
 
     def change(self, edit: Edit) -> None:
         """Rewrite, drop or hold back: see `Edit`."""
         self._refuse_observer("change")
+        self.notes.edited = True
         self._stages.append(Change(edit, self.edit_timeout))
 
     def at_end(self, end: Callable[[Ending], Chunks]) -> None:
-        """Say something before the closing event of a complete reply. Costs nothing for the chunks before."""
+        """Give `Chunk.comment`s to stand before the closing event of a complete stream, such as what it cost.
+
+        Costs nothing for the chunks before. What belongs to the reply itself is said by an edit's `end`.
+        """
         self._refuse_observer("at_end")
         self._stages.append(Ender(end, self.edit_timeout))
 
@@ -211,8 +232,12 @@ class Call:
 
     async def send(self, chunk: Chunk) -> None:
         """Emit a chunk outward from here; returns when the reader has room. The only way to emit."""
+        await self.emit([chunk])
+
+    async def emit(self, chunks: list[Chunk]) -> None:
+        """Emit several chunks that came together, so that they leave together."""
         self._sent += 1
-        await self.climb([chunk], len(self._stages))
+        await self.climb(chunks, len(self._stages))
 
     async def climb(self, chunks: list[Chunk], position: int) -> None:
         """Pass chunks through the stages outside `position` and out. For the core; a plugin uses `send`."""
@@ -241,14 +266,14 @@ class Call:
     def stages(self) -> list[Stage]:
         return self._stages
 
-    def direct(self, dialect: str, whole: bool) -> Outlet | None:
-        """Where bytes of `dialect` may go as they are, because nobody looks; `None` where chunks must be built."""
-        if any(stage.sees for stage in self._stages) or not self._outlet.takes_raw(dialect, whole):
-            return None
-        return self._outlet
+    def takes_raw(self, dialect: str, whole: bool) -> bool:
+        """Whether bytes of `dialect` may pass as they are, because nobody looks on the whole way out."""
+        return not any(stage.sees for stage in self._stages) and self._outlet.takes_raw(dialect, whole)
 
-    def count_sent(self) -> None:
+    async def send_raw(self, data: bytes, meaningful: bool) -> None:
+        """Emit bytes past all stages; only where `takes_raw`."""
         self._sent += 1
+        await self._outlet.raw(data, meaningful)
 
     def child(self, attempt: Attempt, outlet: Outlet) -> Call:
         """The attempt as a call of its own: own stages and copy of the request, same id, notes and caller."""
@@ -273,5 +298,6 @@ class Call:
         return child
 
     def _refuse_observer(self, what: str) -> None:
-        if self.frame is not None and self.frame.watches_only:
-            raise TypeError(f"{self.frame.name} is an observer: it may tap, not {what}")
+        frame = self.notes.frame
+        if frame is not None and frame.watches_only:
+            raise TypeError(f"{frame.name} is an observer: it may tap, not {what}")

@@ -29,7 +29,7 @@ class Chunk:
     edit gives back another one, made by `with_text`, `with_parts` or `Chunk.of`.
     """
 
-    __slots__ = ("_meaningful", "_parts", "_reader", "base", "closing", "dialect", "raw", "whole")
+    __slots__ = ("_meaningful", "_parts", "_reader", "base", "closing", "dialect", "hidden", "raw", "whole")
 
     def __init__(
         self,
@@ -52,6 +52,8 @@ class Chunk:
         """True for the end of the reply (`[DONE]`, `message_stop`, or the whole of a buffered one)."""
         self.base: tuple[str, bytes] | None = None
         """Dialect and bytes of the whole body this one was changed from: fields nobody knows are taken from there."""
+        self.hidden = False
+        """True for an event the client did not ask for: plugins see it, the client does not."""
         self._parts = parts
         self._reader = reader
         self._meaningful = meaningful

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
 class Frame(Protocol):
-    name: str
-    watches_only: bool
     since: float
     """Since when the plugin's own code runs, monotonic seconds; 0 while it waits for what is further in."""
+    overdue: bool
+    """Set by the core before it interrupts a plugin that takes too long."""
 
     @property
-    def observed(self) -> Observed | None: ...
-
-
-class Observed(Protocol):
-    def __call__(self, error: Exception) -> None: ...
+    def name(self) -> str: ...
+    @property
+    def watches_only(self) -> bool: ...
+    @property
+    def observed(self) -> Callable[[Exception], None] | None: ...

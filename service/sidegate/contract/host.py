@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -88,6 +88,10 @@ class Model:
     targets: tuple[tuple[str, str], ...]
 
 
+def _silent(text: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """Lent to every plugin of a running gateway."""
@@ -103,3 +107,5 @@ class Host:
     workers: int = 1
     shared: bool = False
     """Whether `rates` and `slots` are shared by all replicas."""
+    tell: Callable[[str], None] = _silent
+    """Say something to whoever starts the gateway: a line on the terminal, not in the log. For `start`."""

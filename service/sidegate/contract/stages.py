@@ -71,12 +71,11 @@ class Ender:
         self._timeout = timeout
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
-        if not chunks[-1].closing:
+        if not chunks[-1].closing or chunks[-1].whole:
             return chunks
         last = await _settle(self._end(Ending.COMPLETE), self._timeout)
-        if chunks[-1].whole:
-            # A body bears no further chunks, only parts that belong to it; a comment has no place there.
-            return _reassembled(chunks[-1], [chunks[-1], *last])
+        if any(type(part) is not Comment for chunk in last for part in chunk.parts):
+            raise TypeError("at_end gives comments; what belongs to the reply is said by an edit's end")
         return [*chunks[:-1], *last, chunks[-1]]
 
 

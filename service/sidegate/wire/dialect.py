@@ -99,6 +99,8 @@ class Dialect(Protocol):
     """OpenTelemetry GenAI operation: `chat`, `text_completion`, `embeddings`."""
     comments: bool
     """Whether a stream in it bears SSE comments."""
+    terminator: bytes
+    """The event that ends a stream cleanly; empty where the dialect has none."""
     path: str
     """Below a provider's base URL."""
 

@@ -1,0 +1,94 @@
+"""The gateway: a service with its listeners, from start to drained."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from sidegate.config import Loaded
+from sidegate.contract.host import Clock, SystemClock
+from sidegate.http.app import make_app
+from sidegate.http.health import make_admin_app
+from sidegate.http.server import Runner, check_parser, listen
+from sidegate.service import Service
+from sidegate.telemetry.logs import JsonLog, configure_logging
+
+
+class Gateway:
+    """`start`, then `url` is served, then `stop`, which drains."""
+
+    def __init__(self, loaded: Loaded, log: JsonLog, clock: Clock | None = None) -> None:
+        self.settings = loaded.settings
+        state = Path(self.settings.state)
+        self.service = Service(self.settings, clock or SystemClock(), log, state)
+        self.url = ""
+        self.admin_url = ""
+        self._runners: list[Runner] = []
+
+    async def start(self) -> None:
+        """Open everything; nothing stays open where one thing fails."""
+        check_parser()
+        await self.service.start()
+        try:
+            runner = await self._runner(make_app(self.service))
+            self.url = await listen(runner, self.settings.listen, "listen")
+            if self.settings.admin is not None:
+                admin = await self._runner(make_admin_app(self.service))
+                self.admin_url = await listen(admin, self.settings.admin, "admin")
+        except BaseException:
+            await self._close()
+            raise
+
+    async def stop(self) -> int:
+        """Drain and close. Gives how many calls outlasted the deadline and were stopped."""
+        stopped = await self.service.live.drain(self.settings.server.drain)
+        await self._close()
+        return stopped
+
+    async def _runner(self, app: object) -> Runner:
+        runner = Runner(app, self.settings.server)  # type: ignore[arg-type]
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    async def _close(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+        await self.service.stop()
+
+
+def serve(loaded: Loaded, announce: Callable[[Gateway], None]) -> int:
+    """Run until SIGINT or SIGTERM, then drain. `announce` is called once the gateway is ready."""
+    log = JsonLog(sys.stdout.buffer, SystemClock())
+    configure_logging(log)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(loaded, log, announce))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(loaded: Loaded, log: JsonLog, announce: Callable[[Gateway], None]) -> int:
+    gateway = Gateway(loaded, log)
+    await gateway.start()
+    # What stands now stands for good: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    announce(gateway)
+    await stopping.wait()
+    stopped = await gateway.stop()
+    log.write("stopped", {"calls_stopped": stopped})
+    return 0

@@ -1,0 +1,123 @@
+"""Call routes: from an HTTP request to a call, and from its end to an HTTP reply."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+
+from aiohttp import web
+from msgspec import Raw
+
+from sidegate.contract.call import Asked, Call
+from sidegate.contract.meaning import Request
+from sidegate.contract.plugin import Handler
+from sidegate.errors import SidegateError
+from sidegate.http.exchange import Exchange
+from sidegate.http.intake import check_head, read_json
+from sidegate.http.replies import reply_headers
+from sidegate.http.sinks import StreamSink
+from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet
+from sidegate.service import Service
+from sidegate.settings import Route
+from sidegate.wire.body import check_duplicates, read_fields, value
+from sidegate.wire.dialect import Dialect, Envelope, Fields
+
+
+class CallEndpoint:
+    """One path of one route: reads the request, hands the call to `live`, and waits."""
+
+    def __init__(self, service: Service, route: Route, handler: Handler, dialect: Dialect) -> None:
+        self._service = service
+        self._route = route
+        self._dialect = dialect
+        self._exchange = Exchange(service, route, handler, dialect)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        call_id = secrets.token_hex(16)
+        asked = await self._ask(request)
+        fields = asked.fields
+        model: str | None = None
+        stream: bool | None = None
+        try:
+            model, stream = value(fields, "model", str), value(fields, "stream", bool)
+        except SidegateError as error:
+            asked = replace(asked, wrong=asked.wrong or error)
+        outlet, sink = self._outlet(request, call_id, asked, model or "", bool(stream))
+        call = self._call(call_id, asked, model or "", "stream" if stream else "buffered", outlet)
+        outlet.notes = call.notes
+        return await self._exchange.run(call, outlet, sink)
+
+    async def _ask(self, request: web.Request) -> Asked:
+        """What came in. A mistake is kept for the end of the pipeline: who calls is asked before what."""
+        body = b""
+        fields: Fields = {}
+        wrong: SidegateError | None = None
+        try:
+            check_head(request)
+            body = await read_json(request, self._service.settings.server)
+            fields = read_fields(body)
+        except SidegateError as error:
+            wrong = error
+        return Asked(
+            headers=request.headers,
+            body=body,
+            fields=fields,
+            wants_usage=self._wants_usage(fields),
+            wrong=wrong,
+            read=lambda: _read(self._dialect, body, fields),
+        )
+
+    def _wants_usage(self, fields: Mapping[str, Raw]) -> bool:
+        if not self._dialect.name.startswith("openai."):
+            return True
+        raw = fields.get("stream_options")
+        return raw is not None and b"include_usage" in bytes(raw) and b"true" in bytes(raw)
+
+    def _outlet(
+        self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool
+    ) -> tuple[StreamOutlet | BufferOutlet, StreamSink | None]:
+        service = self._service
+        encoding = asked.fields.get("encoding_format")
+        envelope = Envelope(
+            id=call_id,
+            model=model,
+            created=int(service.clock.now().timestamp()),
+            include_usage=asked.wants_usage,
+            encoding_format="base64" if encoding is not None and bytes(encoding) == b'"base64"' else None,
+        )
+        if not stream:
+            return BufferOutlet(self._dialect.name, self._dialect.assembler(envelope), service.clock), None
+        server = service.settings.server
+        sink = StreamSink(
+            request,
+            lambda: reply_headers(self._dialect, call_id, outlet.notes.headers),
+            service.clock,
+            heartbeat=server.heartbeat,
+            send_timeout=server.send_timeout,
+        )
+        outlet = StreamOutlet(self._dialect, envelope, sink, service.clock)
+        return outlet, sink
+
+    def _call(self, call_id: str, asked: Asked, model: str, delivery: str, outlet: ClientOutlet) -> Call:
+        service = self._service
+        return Call(
+            id=call_id,
+            operation=self._dialect.operation,
+            dialect=self._dialect.name,
+            model=model,
+            delivery=delivery,
+            outlet=outlet,
+            started=service.clock.monotonic(),
+            started_at=service.clock.now(),
+            asked=asked,
+            route=self._route.name,
+            hold_limit=service.settings.server.max_held_bytes,
+            edit_timeout=service.settings.server.plugin_timeout,
+        )
+
+
+def _read(dialect: Dialect, asked_body: bytes, fields: Fields) -> Request:
+    """The whole meaning, for a plugin or a translation. A key that stands twice means two things: refused here."""
+    check_duplicates(asked_body)
+    return dialect.read_request(fields)

@@ -1,0 +1,52 @@
+"""Health and metrics. Probes never ask a provider or a database: they say what it knows of itself."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_async.aio.web import server_stats
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from sidegate.http.server import SERVER
+from sidegate.service import Service
+
+_EOF = b"# EOF\n"
+
+
+def add_health(app: web.Application, service: Service) -> None:
+    """`/livez`: the process runs. `/readyz`: it takes calls; 503 while it starts or drains. `/healthz` is the same."""
+
+    async def live(request: web.Request) -> web.Response:
+        return _say(True, "live")
+
+    async def ready(request: web.Request) -> web.Response:
+        return _say(service.ready, "ready" if service.ready else "not ready")
+
+    app.router.add_get("/livez", live)
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/healthz", ready)
+
+
+def make_admin_app(service: Service) -> web.Application:
+    """The admin listener: health and metrics."""
+    app = web.Application()
+    add_health(app, service)
+
+    async def metrics(request: web.Request) -> web.Response:
+        """The process's own metrics by prometheus-async, and the gateway's from its registry."""
+        response = await server_stats(request)
+        registry = service.metrics.registry
+        shared = response.body if isinstance(response.body, bytes) else b""
+        if response.content_type == "application/openmetrics-text":
+            response.body = shared.removesuffix(_EOF) + openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        else:
+            response.body = shared + generate_latest(registry)
+        response.headers["Server"] = SERVER
+        return response
+
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+def _say(well: bool, text: str) -> web.Response:
+    return web.Response(status=200 if well else 503, text=text + "\n", headers={"Server": SERVER})

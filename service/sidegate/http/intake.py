@@ -1,0 +1,57 @@
+"""Intake: a request's head and body, read within bounds, before anything is made of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from sidegate.errors import BadRequest, Refusal
+from sidegate.settings import Server
+
+
+def check_head(request: web.Request) -> None:
+    """Refuse what aiohttp lets through: two credentials, another HTTP version, another host in the request line."""
+    if len(request.headers.getall("Authorization", ())) > 1:
+        raise BadRequest("The request has more than one Authorization header.", code="ambiguous_credentials")
+    if request.version not in ((1, 1), (1, 0)):
+        raise Refusal(505, "http_version_not_supported", "HTTP/1.1 is spoken here.")
+    target = request._message.path
+    if not target.startswith("/") and request._message.url.authority != request.headers.get("Host"):
+        raise BadRequest("The request line names another host than the Host header.", code="ambiguous_host")
+
+
+async def read_json(request: web.Request, bounds: Server) -> bytes:
+    """The body of a JSON request. 415 for another type or an encoding, 413 beyond the bound, 408 where it is slow."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Refusal(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+    if request.content_type != "application/json" and not request.content_type.endswith("+json"):
+        raise Refusal(415, "unsupported_media_type", "Send the body as application/json.")
+    length = request.content_length
+    if length is not None and length > bounds.max_body_bytes:
+        raise _too_large(bounds)
+    try:
+        async with asyncio.timeout(bounds.body_timeout):
+            return await _read(request, bounds)
+    except TimeoutError as error:
+        raise Refusal(408, "request_timeout", "The body did not arrive in time.") from error
+    except web.RequestPayloadError as error:
+        raise BadRequest("The body is not framed as its headers say.") from error
+
+
+async def _read(request: web.Request, bounds: Server) -> bytes:
+    content = request.content
+    if content.is_eof() and content.total_bytes <= bounds.max_body_bytes:
+        return content.read_nowait()
+    parts: list[bytes] = []
+    size = 0
+    while piece := await content.readany():
+        size += len(piece)
+        if size > bounds.max_body_bytes:
+            raise _too_large(bounds)
+        parts.append(piece)
+    return b"".join(parts)
+
+
+def _too_large(bounds: Server) -> Refusal:
+    return Refusal(413, "request_too_large", f"The body is larger than {bounds.max_body_bytes} bytes.")

@@ -1,0 +1,104 @@
+"""The HTTP server: every setting of aiohttp's that a gateway must not leave at its default, in one place.
+
+`tests/test_server_settings.py` fails without each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.web_protocol import RequestHandler
+
+from sidegate import __version__
+from sidegate.errors import ConfigError
+from sidegate.settings import Listener, Server
+from sidegate.wire import own
+
+SERVER = f"sidegate/{__version__}"
+
+_logger = logging.getLogger("sidegate.http")
+
+
+class _Connection(RequestHandler):
+    """Answers what is no HTTP request in JSON, and keeps the bytes out of the log: they may hold a key."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the reply has begun, so it cannot become an error")
+        if status >= 500:
+            _logger.error("a request failed outside of any call: %s", type(exc).__name__)
+        title = "The request is not valid HTTP." if status < 500 else "The gateway failed."
+        response = web.Response(body=own.problem(status, title), content_type=own.CONTENT_TYPE, status=status)
+        response.headers["Server"] = SERVER
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """An application with the gateway's settings."""
+
+    __slots__ = ()
+
+    def __init__(self, app: web.Application, server: Server) -> None:
+        super().__init__(
+            app,
+            # A client that leaves cancels its handler at once, also while the provider is silent.
+            handler_cancellation=True,
+            # Also the bound on reading headers: 75 s by default.
+            keepalive_timeout=server.keepalive_timeout,
+            # A refused body is neither inflated nor read for 10 s.
+            auto_decompress=False,
+            lingering_time=1,
+            # One line per call is the log plugin's; this one would know no endings.
+            access_log=None,
+            # `live` drains; what is left when the runner closes has had its time.
+            shutdown_timeout=1,
+        )
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        kwargs: dict[str, Any] = dict(made._kwargs)
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=asyncio.get_running_loop(),
+            **kwargs,
+        )
+
+
+def check_parser() -> None:
+    """The C parser, or none: most advisories on request smuggling concern the one in Python."""
+    if HttpRequestParser is HttpRequestParserPy:
+        raise ConfigError(
+            "", "aiohttp's C parser is not available (AIOHTTP_NO_EXTENSIONS?): the gateway will not start"
+        )
+
+
+async def listen(runner: Runner, listener: Listener, place: str) -> str:
+    """Bind, and give the URL."""
+    site = web.TCPSite(runner, listener.host, listener.port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        reason = error.strerror or "cannot bind"
+        raise ConfigError(place, f"cannot listen on {listener.host}:{listener.port}: {reason}") from error
+    host, port = runner.addresses[-1][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

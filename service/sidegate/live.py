@@ -1,0 +1,144 @@
+"""Live: the calls in flight. It owns the task each pipeline runs in, stops it once at most, and settles what ended.
+
+The HTTP handler only waits and says when the client has left. So a second cancellation by the server (aiohttp sends one
+when it shuts down) never reaches a pipeline, and no record hangs on an `await` in somebody's `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from sidegate.contract.call import Call
+from sidegate.contract.host import Clock
+from sidegate.contract.plugin import Handler
+from sidegate.contract.reply import Reply
+from sidegate.errors import Cancelled, Ending, GatewayStopping, Refusal, SidegateError
+from sidegate.outlet import ClientOutlet
+
+OnDisconnect = Literal["cancel", "drain", "continue"]
+Settle = Callable[[Call, Reply, float], None]
+"""Records a call that has ended: priced, to the ledger and the metrics. Synchronous, and never fails the call."""
+
+
+class LiveCall:
+    """A call, its task, and in the end how it went."""
+
+    __slots__ = ("call", "done", "on_disconnect", "outlet", "reply", "task")
+
+    def __init__(self, call: Call, outlet: ClientOutlet, on_disconnect: OnDisconnect, done: asyncio.Future[None]):
+        self.call = call
+        self.outlet = outlet
+        self.on_disconnect = on_disconnect
+        self.reply: Reply | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.done = done
+        """Resolved when the onion has ended and the settlement is on its way. Wait on it shielded."""
+
+    def stop(self, why: SidegateError) -> None:
+        """Cancel the call's task, once; later reasons are not heard."""
+        if self.call.notes.stop is None and self.task is not None and not self.task.done():
+            self.call.notes.stop = why
+            self.task.cancel()
+
+
+class Live:
+    """The register of calls in flight, bounded by `limit`."""
+
+    def __init__(self, clock: Clock, settle: Settle, *, limit: int, plugin_timeout: float) -> None:
+        self._clock = clock
+        self._settle = settle
+        self._limit = limit
+        self._plugin_timeout = plugin_timeout
+        self._calls: dict[str, LiveCall] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def get(self, call_id: str) -> LiveCall | None:
+        return self._calls.get(call_id)
+
+    def start(self, call: Call, handler: Handler, outlet: ClientOutlet, on_disconnect: OnDisconnect) -> LiveCall:
+        """Run the call in a task of its own. Refuses with 503 while draining or full."""
+        if self.draining:
+            raise GatewayStopping()
+        if len(self._calls) >= self._limit:
+            raise Refusal(503, "overloaded", "The gateway has too many calls in flight.", retry_after=1)
+        loop = asyncio.get_running_loop()
+        live = LiveCall(call, outlet, on_disconnect, loop.create_future())
+        self._calls[call.id] = live
+        self._idle.clear()
+        live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}")
+        # Not a `finally` in the task: one that is cancelled before its first step never enters its body.
+        live.task.add_done_callback(lambda _: self._end(live))
+        return live
+
+    async def _run(self, live: LiveCall, handler: Handler) -> None:
+        call = live.call
+        try:
+            reply = await handler(call)
+            # A plugin that swallowed the cancellation does not make a stopped call complete.
+            live.reply = call.reply_for(call.notes.stop) if call.notes.stop is not None else reply
+        except BaseException as error:
+            live.reply = call.reply_for(error)
+            if not isinstance(error, Exception):
+                raise
+            if not isinstance(error, SidegateError):
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": f"call {call.id} failed in the gateway", "exception": error}
+                )
+
+    def _end(self, live: LiveCall) -> None:
+        del self._calls[live.call.id]
+        if not self._calls:
+            self._idle.set()
+        reply = live.reply or live.call.reply_for(asyncio.CancelledError())
+        live.reply = reply
+        try:
+            self._settle(live.call, reply, self._clock.monotonic() - live.call.started)
+        finally:
+            if not live.done.done():
+                live.done.set_result(None)
+
+    def client_left(self, live: LiveCall) -> None:
+        """The reader has gone: stop the call, or let it go on for nobody, as its route says."""
+        if live.on_disconnect == "cancel":
+            live.stop(Cancelled(Ending.CLIENT_GONE))
+        else:
+            live.outlet.detach()
+
+    def check(self, send_timeout: float) -> None:
+        """Interrupt plugins that take too long and cut readers that stand still. Called by the gateway's ticker."""
+        now = self._clock.monotonic()
+        for live in list(self._calls.values()):
+            self._check_plugin(live, now)
+            blocked = live.outlet.sink.blocked_since
+            if blocked and now - blocked > send_timeout:
+                live.stop(Cancelled(Ending.CLIENT_GONE, code="write_timeout"))
+                live.outlet.sink.abort()
+
+    def _check_plugin(self, live: LiveCall, now: float) -> None:
+        frame = live.call.notes.frame
+        if frame is None or not frame.since or now - frame.since < self._plugin_timeout:
+            return
+        if not frame.overdue and live.task is not None and live.call.notes.stop is None:
+            frame.overdue = True
+            live.task.cancel()
+
+    async def drain(self, seconds: float) -> int:
+        """Refuse new calls, wait for those in flight, stop what outlasts the deadline. Gives how many it stopped."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            late = list(self._calls.values())
+            for live in late:
+                live.stop(GatewayStopping())
+            await asyncio.wait([live.done for live in late], timeout=5)
+            return len(late)
+        return 0

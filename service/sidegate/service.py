@@ -1,0 +1,135 @@
+"""The service: what a config becomes. Plugins, pipelines, providers, ledger and the register of calls, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from sidegate.contract.call import Call
+from sidegate.contract.host import Clock, Host, Log
+from sidegate.contract.plugin import Handler
+from sidegate.contract.reply import Reply
+from sidegate.counters.rates import LocalRates
+from sidegate.counters.slots import LocalSlots
+from sidegate.errors import Refusal
+from sidegate.ledger.settlement import settle
+from sidegate.ledger.store import open_ledger
+from sidegate.live import Live
+from sidegate.loader import LoadedPipeline, load, start, stop
+from sidegate.pipeline import chain
+from sidegate.records import answer_calls, answer_models
+from sidegate.settings import Settings
+from sidegate.telemetry.metrics import Metrics
+from sidegate.upstream.catalogue import make_providers
+from sidegate.upstream.router import Catalogue, Router, answer
+from sidegate.upstream.transport import Transport
+
+TICK_SECONDS = 0.25
+"""How often plugins and readers are checked for standing still."""
+
+_logger = logging.getLogger("sidegate.plugins")
+
+
+class Service:
+    """One running gateway, without its listeners."""
+
+    def __init__(self, settings: Settings, clock: Clock, log: Log, base: Path) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.log = log
+        self.told: list[str] = []
+        """What plugins said while they started."""
+        self.catalogue = Catalogue(settings.models)
+        self.metrics = Metrics(self.catalogue.label)
+        self.ledger = open_ledger(settings.ledger.url, clock, settings.ledger.batch_seconds)
+        self.transport = Transport(self.metrics.reconnected)
+        self.providers = make_providers(settings.providers, self.transport, clock)
+        self.host = Host(
+            clock=clock,
+            rates=LocalRates(clock),
+            slots=LocalSlots(clock),
+            log=log,
+            metrics=self.metrics,
+            models=self.catalogue.models(),
+            state=base,
+            tell=self.told.append,
+        )
+        self.plugins = load(settings, self.host)
+        self.live = Live(
+            clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
+        )
+        self.handlers: Mapping[str, Handler] = {
+            name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
+        }
+        self.created = int(clock.now().timestamp())
+        self.started = False
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Started, not draining, and with room in the ledger."""
+        return self.started and not self.live.draining and self.ledger.room
+
+    async def start(self) -> None:
+        """Open everything in order; what was opened is closed again where something fails."""
+        await self.ledger.start()
+        self.metrics.watch_ledger(lambda: self.ledger.waiting)
+        self.metrics.in_flight.set_function(lambda: len(self.live))
+        await self.transport.start()
+        try:
+            await start(self.plugins)
+        except BaseException:
+            await self.transport.stop()
+            await self.ledger.stop()
+            raise
+        self._ticker = asyncio.get_running_loop().create_task(self._tick(), name="ticker")
+        self.started = True
+
+    async def stop(self) -> None:
+        """Close it in reverse. The ledger is last: nothing that ended before is lost."""
+        self.started = False
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker])
+        await stop(self.plugins)
+        await self.transport.stop()
+        await self.ledger.stop()
+
+    def _pipeline(self, pipeline: LoadedPipeline) -> Handler:
+        attempt = chain(pipeline.attempt, partial(answer, self.providers), self.clock, self._plugin_failed)
+        router = Router(self.catalogue, self.providers, attempt, self.clock)
+        return chain(pipeline.plugins, partial(self._core, router), self.clock, self._plugin_failed)
+
+    async def _core(self, router: Router, call: Call) -> Reply:
+        """What every pipeline has at its heart, by operation."""
+        if call.asked.wrong is not None:
+            raise call.asked.wrong
+        match call.operation:
+            case "models":
+                return await answer_models(call, self.catalogue, self.created)
+            case "calls":
+                return await answer_calls(call, self.live, self.ledger)
+            case _:
+                if not self.ledger.room:
+                    raise Refusal(503, "ledger_unavailable", "The gateway cannot record calls.", retry_after=5)
+                return await router(call)
+
+    def _settle(self, call: Call, reply: Reply, seconds: float) -> None:
+        self.ledger.settle(*settle(call, reply, seconds))
+        self.metrics.ended(call, reply, seconds)
+
+    def _plugin_failed(self, name: str, error: Exception) -> None:
+        self.metrics.plugin_failed(name)
+        _logger.error("plugin %s failed", name, exc_info=error)
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        send_timeout = self.settings.server.send_timeout
+        while True:
+            due = loop.time() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            self.metrics.lag.observe(max(0.0, loop.time() - due))
+            self.live.check(send_timeout)

@@ -1,0 +1,156 @@
+"""Providers: who answers an attempt. A provider is a handler that sends chunks; this one reaches a vendor by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from sidegate import __version__
+from sidegate.contract.call import Call
+from sidegate.contract.host import Clock
+from sidegate.contract.reply import Attempt, Reply
+from sidegate.errors import BadRequest, ReplyError
+from sidegate.pump import Pump
+from sidegate.settings import Provider as ProviderSettings
+from sidegate.upstream.deadline import Deadline
+from sidegate.upstream.transport import Response, Transport
+from sidegate.wire.body import encode, write_fields
+from sidegate.wire.dialect import Dialect, Fields
+
+DROPPED = "x-sidegate-dropped"
+"""Reply header: fields of the request that the provider's dialect has no counterpart for."""
+
+
+class Provider(Protocol):
+    """Answers one attempt: `call.attempt` is set, `call` is the attempt's own."""
+
+    system: str
+
+    async def __call__(self, call: Call) -> Reply: ...
+
+
+class HttpProvider:
+    """A vendor, or anything that speaks as one. `speaks` are its dialects; the first of an operation translates."""
+
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        speaks: tuple[Dialect, ...],
+        headers: Mapping[str, str],
+        transport: Transport,
+        clock: Clock,
+    ) -> None:
+        self.system: str = settings.dialect
+        self._speaks = {dialect.name: dialect for dialect in speaks}
+        self._first = {dialect.operation: dialect for dialect in reversed(speaks)}
+        self._base = settings.base_url.rstrip("/")
+        self._timeouts = settings.timeouts
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            # A compressed stream comes in blocks: tokens would wait in the provider's buffer.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"sidegate/{__version__}",
+            **headers,
+            **settings.headers,
+        }
+        self._transport = transport
+        self._clock = clock
+
+    async def __call__(self, call: Call) -> Reply:
+        attempt = call.attempt
+        assert attempt is not None
+        dialect = self._dialect(call)
+        body, hide_usage = self._body(call, dialect, attempt)
+        attempt.input_bytes = len(body)
+        with Deadline(self._timeouts) as deadline:
+            deadline.wait("first_token", self._timeouts.first_token)
+            attempt.sent = True
+            url = self._base + dialect.path
+            async with self._transport.post(
+                url, self._request_headers(call), body, connect_timeout=self._timeouts.connect
+            ) as response:
+                attempt.status = response.status
+                await self._relay(call, attempt, dialect, response, deadline, hide_usage)
+        return Reply(usage=attempt.usage, finish=attempt.finish, model=attempt.model)
+
+    async def _relay(
+        self, call: Call, attempt: Attempt, dialect: Dialect, response: Response, deadline: Deadline, hide_usage: bool
+    ) -> None:
+        if response.status != 200:
+            raise dialect.read_error(response.status, response.headers, await response.read(2**20))
+        pump = Pump(call, attempt, dialect, self._clock, hide_usage=hide_usage)
+        streamed = response.headers.get("Content-Type", "").startswith("text/event-stream")
+        if not streamed:
+            body = await response.read()
+            deadline.pause()
+            if not body:
+                raise ReplyError("The provider's reply is empty.")
+            await pump.whole(body)
+            return
+        await pump.stream(_Timed(response, deadline, attempt, self._timeouts.idle).piece)
+        response.complete = True
+
+    def _dialect(self, call: Call) -> Dialect:
+        if (same := self._speaks.get(call.dialect)) is not None:
+            return same
+        # Legacy completions are a chat of one message to a provider that knows only chats.
+        operation = "chat" if call.operation == "text_completion" else call.operation
+        if (other := self._first.get(operation)) is not None:
+            return other
+        raise BadRequest(
+            f"The model `{call.model}` does not serve this operation.", param="model", code="unsupported_operation"
+        )
+
+    def _body(self, call: Call, dialect: Dialect, attempt: Attempt) -> tuple[bytes, bool]:
+        """The request's bytes, and whether the usage event was our wish and not the client's."""
+        stream = call.delivery == "stream"
+        if dialect.name != call.dialect:
+            return self._translated(call, dialect, attempt, stream), False
+        fields = dict(call.asked.fields)
+        if (changed := call.request_changed) is not None:
+            before, after = (dialect.write_request(request, []) for request in changed)
+            fields.update({key: encode(value) for key, value in after.items() if before.get(key) != value})
+            for key in before.keys() - after.keys():
+                fields.pop(key, None)
+        adapted = dialect.adapt(fields, model=attempt.target, stream=stream)
+        return write_fields(adapted), stream and not call.asked.wants_usage
+
+    def _translated(self, call: Call, dialect: Dialect, attempt: Attempt, stream: bool) -> bytes:
+        dropped: list[str] = []
+        fields = dialect.write_request(call.request, dropped)
+        raw: Fields = {key: encode(value) for key, value in fields.items()}
+        if dropped:
+            call.reply_headers[DROPPED] = ", ".join(sorted(set(dropped)))
+        return write_fields(dialect.adapt(raw, model=attempt.target, stream=stream))
+
+    def _request_headers(self, call: Call) -> dict[str, str]:
+        """An allow-list: nothing of the client's goes out but the versions of the API that it speaks."""
+        if call.dialect not in self._speaks or self.system != "anthropic":
+            return self._headers
+        headers = dict(self._headers)
+        for name in ("anthropic-version", "anthropic-beta"):
+            if value := call.headers.get(name):
+                headers[name] = value
+        return headers
+
+
+class _Timed:
+    """The pieces, with the clock running only while the provider is waited for."""
+
+    def __init__(self, response: Response, deadline: Deadline, attempt: Attempt, idle: float) -> None:
+        self._response = response
+        self._deadline = deadline
+        self._attempt = attempt
+        self._idle = idle
+        self._began = False
+
+    async def piece(self) -> bytes:
+        if self._began or self._attempt.first_token is None:
+            self._deadline.again()
+        else:
+            self._began = True
+            self._deadline.wait("idle", self._idle)
+        piece = await self._response.piece()
+        self._deadline.pause()
+        return piece

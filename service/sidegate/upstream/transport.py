@@ -1,0 +1,160 @@
+"""Transport: the only opener of outgoing HTTP, and the one place of its settings.
+
+aiohttp's defaults are not a gateway's: a total timeout of 300 s, 100 connections in all, redirects followed with the
+keys and the prompt, cookies of one caller sent for another. `tests/test_transport.py` fails without each of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import aiohttp
+
+from sidegate.errors import ConnectError, CutError, PhaseTimeout, ReplyError
+
+MAX_BODY_BYTES = 64 * 2**20
+"""Of a buffered reply or an error body."""
+MAX_HEADER_BYTES = 32 * 2**10
+LINGER_SECONDS = 1.0
+MAX_LINGER_BYTES = 64 * 2**10
+
+
+class Response:
+    """The head of a provider's reply, and its body still to be read."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._content = response.content
+        self.complete = False
+        """Set by the reader where the reply is over although the bytes may not be: what follows is not wanted."""
+
+    async def piece(self) -> bytes:
+        """The next bytes, as they come; empty at the end. Raises `CutError`."""
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise CutError("The provider's reply was cut off.") from error
+
+    async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
+        """The whole body. Raises `ReplyError` beyond `limit`."""
+        parts: list[bytes] = []
+        size = 0
+        while piece := await self.piece():
+            size += len(piece)
+            if size > limit:
+                raise ReplyError("The provider's reply is too large.")
+            parts.append(piece)
+        return b"".join(parts)
+
+
+class Transport:
+    """A pool of connections to providers. `reconnected` is told of each request that was sent again."""
+
+    def __init__(self, reconnected: Callable[[], None] = lambda: None) -> None:
+        self._reconnected = reconnected
+        self._session: aiohttp.ClientSession | None = None
+        self._lingering: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_mark_reused)
+        self._session = aiohttp.ClientSession(
+            # No bound here: a pool that is full makes calls hang; the router's bound refuses them.
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=30, ttl_dns_cache=10),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            raise_for_status=False,
+            auto_decompress=True,
+            skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            read_bufsize=2**17,
+            trace_configs=[trace],
+        )
+
+    async def stop(self) -> None:
+        for task in self._lingering:
+            task.cancel()
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, connect_timeout: float
+    ) -> AsyncIterator[Response]:
+        """Send, and give the head of the answer. Leaving early closes the connection; read to the end, it is kept.
+
+        Raises `ConnectError` where nothing was reached, `PhaseTimeout` for the connect phase, `CutError` inside a body.
+        """
+        response = await self._send(url, headers, body, connect_timeout)
+        given = Response(response)
+        try:
+            yield given
+        finally:
+            if given.complete and not response.content.at_eof():
+                self._linger(response)
+            else:
+                # Keeps a connection that was read to its end, and closes any other at once.
+                response.close()
+
+    def _linger(self, response: aiohttp.ClientResponse) -> None:
+        """Wait for the last bytes of a complete reply, so that its connection can be used again."""
+        task = asyncio.get_running_loop().create_task(_read_out(response))
+        self._lingering.add(task)
+        task.add_done_callback(self._lingering.discard)
+
+    async def _send(
+        self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
+    ) -> aiohttp.ClientResponse:
+        seen = SimpleNamespace(reused=False)
+        try:
+            return await self._request(url, headers, body, connect_timeout, seen)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise ConnectError("The provider cannot be reached.") from error
+            if not seen.reused:
+                raise ConnectError("The provider closed the connection.") from error
+        # The provider closed a kept connection while the request was on its way; not one byte of a reply came.
+        self._reconnected()
+        try:
+            return await self._request(url, {**headers, "Connection": "close"}, body, connect_timeout, seen)
+        except aiohttp.ClientError as error:
+            raise ConnectError("The provider closed the connection.") from error
+
+    async def _request(
+        self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float, seen: SimpleNamespace
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None, "the transport was not started"
+        try:
+            return await self._session.post(
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, connect=None),
+                trace_request_ctx=seen,
+            )
+        except aiohttp.ServerTimeoutError as error:
+            raise PhaseTimeout("connect", connect_timeout) from error
+        except (aiohttp.InvalidURL, aiohttp.ClientResponseError, aiohttp.ClientPayloadError, ValueError) as error:
+            raise ReplyError("The provider's reply is not HTTP.") from error
+
+
+async def _mark_reused(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _read_out(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            left = MAX_LINGER_BYTES
+            while left > 0 and (piece := await response.content.readany()):
+                left -= len(piece)
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        pass
+    finally:
+        response.close()
