@@ -12,6 +12,7 @@ from sidegate.wire.dialect import Sign
 from sidegate.wire.openai_chat_reply import (
     EVENT,
     WHOLE,
+    Event,
     Function,
     Said,
     StreamChoice,
@@ -20,6 +21,12 @@ from sidegate.wire.openai_chat_reply import (
     content_pieces,
     reasoning_text,
 )
+
+CONTENT = Sign.CONTENT
+OTHER = Sign.OTHER
+
+SHORT = 64
+"""Below it, data may be the closing word with spaces around."""
 
 
 class Tally:
@@ -79,12 +86,32 @@ class ChatMeter(Tally):
         data = sse.data(raw)
         if data is None:
             return Sign.NOTHING
-        if data == openai.DONE_DATA or data.strip() == openai.DONE_DATA:
+        if len(data) < SHORT and data.strip() == openai.DONE_DATA:
             return Sign.END
         try:
             event = EVENT.decode(data)
         except UNREADABLE as error:
             raise openai.bad_event(error) from error
+        choices = event.choices
+        if self.started and choices and len(choices) == 1 and self._is_more(event, choices[0]):
+            # Nearly every event: one more piece of the only choice.
+            return CONTENT if self._said(choices[0].delta) else OTHER
+        return self._event(event, data, raw)
+
+    def _is_more(self, event: Event, choice: StreamChoice) -> bool:
+        """Whether an event tells nothing but what a choice begun before goes on to say."""
+        return (
+            choice.finish_reason is None
+            and event.usage is None
+            and event.error is None
+            and event.x_groq is None
+            and choice.usage is None
+            and self.model is not None
+            and type(choice.index) is int
+            and choice.index in self._begun
+        )
+
+    def _event(self, event: Event, data: bytes, raw: bytes) -> Sign:
         reported = (event.usage is not None or event.x_groq is not None) and self.report(event.usage, event.x_groq)
         # After the usage: a stream that fails has been paid for all the same.
         if event.error is not None or not event.choices:
@@ -112,18 +139,19 @@ class ChatMeter(Tally):
         self.name(whole.id, whole.model)
         for place, choice in enumerate(whole.choices):
             self.choice(choice_index(choice.index, place), choice.finish_reason)
-            if choice.message is not None:
-                self._said(choice.message)
+            self._said(choice.message)
         self.started = bool(whole.choices)
         self.finished = True
 
     def _choice(self, choice: StreamChoice) -> bool:
-        content = choice.delta is not None and self._said(choice.delta)
+        content = self._said(choice.delta)
         index = choice.index
         return self.choice(0 if index == 0 else choice_index(index), choice.finish_reason) or content
 
-    def _said(self, said: Said) -> bool:
+    def _said(self, said: Said | None) -> bool:
         """Counts what was said; whether it was anything."""
+        if said is None:
+            return False
         content = said.content
         if content:
             # Nearly every event: text alone.
@@ -131,14 +159,15 @@ class ChatMeter(Tally):
                 self.output_bytes += openai.text_size(content)
             else:
                 self.output_bytes += sum(openai.text_size(text) for _, text in content_pieces(content))
-        reasoning = reasoning_text(said)
+        reasoning = (said.reasoning_content or said.reasoning) and reasoning_text(said)
         if reasoning:
             self.output_bytes += openai.text_size(reasoning)
         if said.refusal and isinstance(said.refusal, str):
             self.output_bytes += openai.text_size(said.refusal)
         for call in said.tool_calls or ():
             self._function(call.function)
-        self._function(said.function_call)
+        if said.function_call is not None:
+            self._function(said.function_call)
         return bool(
             content or reasoning or said.refusal or said.tool_calls or said.function_call is not None or said.audio
         )

@@ -48,6 +48,8 @@ class Splitter:
             self._returns = True
         rest = self._rest
         if not rest:
+            if not self._returns and self._is_one(data):
+                return [data]
             return self._take(data, 0)
         rest += data
         if not self._closes(rest):
@@ -76,6 +78,10 @@ class Splitter:
         self._begun = True
         return data.removeprefix(_BOM)
 
+    def _is_one(self, data: bytes) -> bool:
+        """Whether a piece is just one event, as it mostly is while a model speaks."""
+        return 2 < len(data) <= self._max and data[0] != _LF and data.find(b"\n\n") == len(data) - 2
+
     def _closes(self, rest: bytearray) -> bool:
         start = max(self._scanned - 3, 0)
         if self._returns:
@@ -85,6 +91,7 @@ class Splitter:
     def _take(self, data: bytes, scanned: int) -> list[bytes]:
         """Cuts `data` into events and keeps what is left; no closing line ends before `scanned`."""
         events: list[bytes] = []
+        size = len(data)
         start = _skip(data, 0)
         scanned = max(scanned, start)
         while (end := self._end(data, scanned)) >= 0:
@@ -95,8 +102,8 @@ class Splitter:
                 self._failed = True
                 return self._given(events)
             events.append(event)
-            start = scanned = _skip(data, end)
-        if start < len(data):
+            start = scanned = _skip(data, end) if end < size and data[end] <= _CR else end
+        if start < size:
             self._rest += data[start:] if start else data
         self._scanned = len(self._rest)
         return self._keep(events)
