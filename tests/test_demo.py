@@ -38,7 +38,8 @@ from sidegate.contract import (
     Usage,
 )
 from sidegate.contract.call import Asked
-from sidegate.errors import ConnectError, CutError, ProviderError, ReplyError
+from sidegate.errors import ConnectError, CutError, PhaseTimeout, ProviderError, ReplyError
+from sidegate.settings import Timeouts
 from sidegate.upstream.demo import Demo, DemoSettings
 from sidegate.upstream.demo_words import asked, pieces
 
@@ -552,6 +553,17 @@ async def test_a_stall_is_silence_until_cancelled() -> None:
         await task
     assert run.attempt.usage == Usage(7, 3)
     assert not run.sink.closed
+
+
+@pytest.mark.parametrize(("stall_after", "phase"), [(0, "first_token"), (3, "idle")])
+async def test_silence_is_ended_by_the_timeout_of_its_phase(stall_after: int, phase: str) -> None:
+    run = Run(ask())
+    settings = msgspec.structs.replace(FAST, stall_after=stall_after)
+    run.demo = Demo(settings, run.clock, run.clock.sleep, Timeouts(first_token=0.01, idle=0.01))
+    with pytest.raises(PhaseTimeout) as caught:
+        await run()
+    assert caught.value.phase == phase
+    assert run.attempt.usage == Usage(7, stall_after)
 
 
 async def test_an_unknown_model_name_is_the_normal_demo() -> None:

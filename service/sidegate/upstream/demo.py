@@ -32,8 +32,9 @@ from sidegate.contract import (
     Usage,
 )
 from sidegate.errors import ConnectError, CutError, ProviderError, ReplyError
-from sidegate.settings import Strict
+from sidegate.settings import Strict, Timeouts
 from sidegate.upstream import demo_script, demo_words
+from sidegate.upstream.deadline import Deadline
 from sidegate.wire.faults import provider_error
 
 Failure = Literal["none", "overloaded", "rate_limit", "server_error", "auth", "bad_reply", "connect"]
@@ -70,9 +71,17 @@ _BREAK_AFTER = 8
 class Demo:
     """A provider in the process. `sleep` and `clock` go together: a test sets both."""
 
-    def __init__(self, settings: DemoSettings, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
-        self._clock = clock
-        self._sleep = sleep
+    def __init__(
+        self,
+        settings: DemoSettings,
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.system = "demo"
+        self.clock = clock
+        self.sleep = sleep
+        self.timeouts = timeouts or Timeouts()
         self._settings = settings
         self._named = _by_model(settings)
         self._random = random.Random(settings.seed)  # no secret hangs on it
@@ -84,7 +93,8 @@ class Demo:
             raise TypeError("the demo provider answers attempts only")
         settings = self._named.get(attempt.target, self._settings)
         self._maybe_fail(settings, attempt)
-        return await _Answer(call, attempt, settings, self._clock, self._sleep).tell()
+        with Deadline(self.timeouts) as deadline:
+            return await _Answer(call, attempt, settings, self, deadline).tell()
 
     def _maybe_fail(self, settings: DemoSettings, attempt: Attempt) -> None:
         if settings.fail == "none" or self._random.random() >= settings.fail_rate:
@@ -98,16 +108,16 @@ class Demo:
 class _Answer:
     """One reply in the making."""
 
-    def __init__(self, call: Call, attempt: Attempt, settings: DemoSettings, clock: Clock, sleep: Sleep) -> None:
+    def __init__(self, call: Call, attempt: Attempt, settings: DemoSettings, demo: Demo, deadline: Deadline) -> None:
         self._call = call
         self._attempt = attempt
         self._settings = settings
-        self._clock = clock
-        self._sleep = sleep
+        self._demo = demo
+        self._deadline = deadline
         self._tokens = 0
         self._reasoning = 0
         self._input = 0
-        self._began = clock.monotonic()
+        self._began = demo.clock.monotonic()
 
     async def tell(self) -> Reply:
         attempt, request = self._attempt, self._call.request
@@ -147,6 +157,12 @@ class _Answer:
             await self._call.send(Chunk.of(part))
 
     async def _await_turn(self) -> None:
+        first, timeouts = self._attempt.first_token is None, self._demo.timeouts
+        self._deadline.wait("first_token" if first else "idle", timeouts.first_token if first else timeouts.idle)
+        await self._await_due()
+        self._deadline.pause()
+
+    async def _await_due(self) -> None:
         """Until the next part is due. By the clock, so that a slow reader does not slow the provider down."""
         settings = self._settings
         if settings.cut_after is not None and self._tokens >= settings.cut_after:
@@ -155,15 +171,15 @@ class _Answer:
             await asyncio.get_running_loop().create_future()
         pace = settings.tokens_per_second
         due = self._began + settings.first_token + (self._tokens / pace if pace else 0)
-        delay = due - self._clock.monotonic()
+        delay = due - self._demo.clock.monotonic()
         if delay > 0:
-            await self._sleep(delay)
+            await self._demo.sleep(delay)
 
     def _note(self, part: Part) -> None:
         """Keep the record true: what has been said so far, and what it cost."""
         attempt = self._attempt
         if attempt.first_token is None and isinstance(part, Text | Reasoning | ToolCall | Embedding | Finish):
-            attempt.first_token = self._clock.monotonic()
+            attempt.first_token = self._demo.clock.monotonic()
         match part:
             case Text(text) | Reasoning(text) | ToolCall(text) if text:
                 self._tokens += 1
