@@ -1,0 +1,109 @@
+"""The command line: `sidegate serve`, `check`, `explain`, `plugins`.
+
+Exit codes: 0 fine, 2 the config (or the command line) is wrong, 130 interrupted. A mistake in a config is one line on
+standard error, never a traceback. Heavy imports wait until a command needs them: this one is run at every start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidegate import __version__
+
+if TYPE_CHECKING:
+    from sidegate.gateway import Gateway
+
+DEFAULT_CONFIG = Path("config/sidegate.yaml")
+
+OK = 0
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    from sidegate.errors import ConfigError
+
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return MISTAKE
+    try:
+        code = _run(options)
+        sys.stdout.flush()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; the interpreter must not flush into the closed pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sidegate", description="A sidecar gateway for LLM calls: exact on streams, exact on money."
+    )
+    parser.add_argument("--version", action="version", version=f"sidegate {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the gateway")
+    serve.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG}")
+
+    check = commands.add_parser("check", help="say every mistake in a config, or that there is none")
+    check.add_argument("config", type=Path, metavar="CONFIG")
+
+    explain = commands.add_parser("explain", help="show what a config comes to: routes, plugins in order, models")
+    explain.add_argument("config", type=Path, metavar="CONFIG")
+    explain.add_argument("--json", action="store_true", help="for programs")
+
+    plugins = commands.add_parser("plugins", help="show what a config may use, and the settings of each plugin")
+    plugins.add_argument("name", nargs="?", metavar="NAME", help="only this one, with its settings")
+    plugins.add_argument("--json", action="store_true", help="for programs, with JSON Schemas")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "serve":
+            return _serve(options.config)
+        case "check":
+            from sidegate.commands.check import run as check
+
+            return check(options.config)
+        case "explain":
+            from sidegate.commands.explain import run as explain
+
+            return explain(options.config, options.json)
+        case _:
+            from sidegate.commands.plugins import run as plugins
+
+            return plugins(options.name, options.json)
+
+
+def _serve(path: Path | None) -> int:
+    from sidegate.config import read_config
+    from sidegate.errors import ConfigError
+
+    if path is None and not DEFAULT_CONFIG.exists():
+        raise ConfigError("", f"no config: name one, or write {DEFAULT_CONFIG}")
+    loaded = read_config(path or DEFAULT_CONFIG, os.environ)
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    from sidegate.gateway import serve  # the whole of the service: only once the config is right
+
+    return serve(loaded, _announce)
+
+
+def _announce(gateway: Gateway) -> None:
+    admin = f", administration on {gateway.admin_url}" if gateway.admin_url else ""
+    print(f"Sidegate {__version__} listens on {gateway.url}{admin}", file=sys.stderr, flush=True)

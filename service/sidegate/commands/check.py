@@ -1,0 +1,26 @@
+"""`sidegate check`: would the gateway start with this config? Nothing is opened but the files the config names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from sidegate.config import Loaded, read_config
+from sidegate.loader import Plugins, load
+from sidegate.null_host import null_host
+
+
+def run(path: Path) -> int:
+    """Print that it is right, and what may not be meant. Raises `ConfigErrors` with every mistake."""
+    loaded, _ = made(path)
+    print(f"{path}: ok")
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def made(path: Path) -> tuple[Loaded, Plugins]:
+    """The config and its plugins, made but not started."""
+    loaded = read_config(path, os.environ)
+    return loaded, load(loaded.settings, null_host(loaded.settings), loaded.base)

@@ -1,0 +1,166 @@
+"""`sidegate explain`: what a config comes to. Routes with their plugins in order, models with where they lead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sidegate.commands.check import made
+from sidegate.commands.table import table
+from sidegate.config import Loaded, mask, secrets_in
+from sidegate.loader import LoadedPipeline, LoadedPlugin, Plugins
+from sidegate.settings import Listener, Provider, Target
+
+
+def run(path: Path, as_json: bool) -> int:
+    """Print it, with secrets as `***`."""
+    loaded, plugins = made(path)
+    explained = explain(loaded, plugins)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(explained), indent=2).decode())
+    else:
+        print("\n".join(lines(explained)))
+    return 0
+
+
+def explain(loaded: Loaded, plugins: Plugins) -> dict[str, Any]:
+    """The config as plain data without secrets."""
+    settings = loaded.settings
+    secrets = loaded.secrets | _plugin_secrets(plugins)
+    return {
+        "config": str(loaded.path),
+        "listen": _address(settings.listen),
+        "admin": _address(settings.admin) if settings.admin is not None else None,
+        "state": settings.state,
+        "ledger": mask(settings.ledger.url, secrets) or None,
+        "routes": [
+            {
+                "name": route.name,
+                "prefix": route.prefix,
+                "operations": list(route.operations) or None,
+                "on_disconnect": route.on_disconnect,
+                "pipeline": route.pipeline,
+            }
+            for route in settings.routes
+        ],
+        "pipelines": {name: _pipeline(pipeline, secrets) for name, pipeline in plugins.items()},
+        "models": {name: _targets(name, targets) for name, targets in settings.models.items()},
+        "providers": {name: _provider(provider, secrets) for name, provider in settings.providers.items()},
+        "warnings": list(loaded.warnings),
+    }
+
+
+def _plugin_secrets(plugins: Plugins) -> set[str]:
+    """Those that stand in converted settings: some came from files only the loader has read."""
+    pipelines = plugins.values()
+    every = [plugin for pipeline in pipelines for plugin in (*pipeline.plugins, *pipeline.attempt)]
+    return {secret for plugin in every for secret in secrets_in(_settings(plugin))}
+
+
+def _address(listener: Listener) -> str:
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"{host}:{listener.port}"
+
+
+def _pipeline(pipeline: LoadedPipeline, secrets: Collection[str]) -> dict[str, Any]:
+    return {
+        "plugins": [_plugin(plugin, secrets) for plugin in pipeline.plugins],
+        "attempt": [_plugin(plugin, secrets) for plugin in pipeline.attempt],
+    }
+
+
+def _plugin(loaded: LoadedPlugin, secrets: Collection[str]) -> dict[str, Any]:
+    return {
+        "name": loaded.name,
+        "kind": "observer" if loaded.plugin.fails_open else "guard",
+        "class": f"{type(loaded.plugin).__module__}:{type(loaded.plugin).__qualname__}",
+        "settings": mask(_settings(loaded), secrets),
+    }
+
+
+def _settings(loaded: LoadedPlugin) -> dict[str, Any]:
+    """As they were converted, with every default."""
+    settings = loaded.plugin.settings
+    if settings is None:
+        return {}
+    plain: dict[str, Any] = msgspec.to_builtins(settings, str_keys=True, enc_hook=str)
+    return plain
+
+
+def _targets(name: str, targets: Target | tuple[Target, ...]) -> list[dict[str, str]]:
+    listed = (targets,) if isinstance(targets, Target) else targets
+    return [{"provider": target.provider, "model": target.model or name} for target in listed]
+
+
+def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
+    return {
+        "dialect": provider.dialect,
+        "base_url": mask(provider.base_url, secrets),
+        "key": "set" if provider.api_key else "none",
+        "headers": mask(provider.headers, secrets),
+        "timeouts": msgspec.to_builtins(provider.timeouts),
+        "max_connections": provider.max_connections,
+        "settings": mask(provider.settings, secrets),
+    }
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def lines(explained: dict[str, Any]) -> Iterable[str]:
+    """What `explain` gave, line by line."""
+    heads = [(name, explained[name] or "none") for name in ("config", "listen", "admin", "state", "ledger")]
+    yield from table(heads, indent="")
+    for route in explained["routes"]:
+        operations = ", ".join(route["operations"] or ["all operations"])
+        yield ""
+        yield f"route {route['name']}: {route['prefix'] or '/'} ({operations}) -> pipeline {route['pipeline']}"
+        yield f"  when the client leaves: {route['on_disconnect']}"
+        yield from _plugin_lines(explained["pipelines"][route["pipeline"]])
+    yield from _section("models", [(name, "->", _led(targets)) for name, targets in explained["models"].items()])
+    yield from _section("providers", [_provider_row(name, item) for name, item in explained["providers"].items()])
+    yield from _section("warnings", [(warning,) for warning in explained["warnings"]])
+
+
+def _plugin_lines(pipeline: dict[str, Any]) -> Iterable[str]:
+    if not pipeline["plugins"] and not pipeline["attempt"]:
+        yield "  no plugins"
+    yield from table(_plugin_rows(pipeline["plugins"]))
+    if pipeline["attempt"]:
+        yield "  for each attempt"
+        yield from table(_plugin_rows(pipeline["attempt"]), indent="    ")
+
+
+def _plugin_rows(plugins: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (f"{number}.", plugin["name"], plugin["kind"], _said(plugin["settings"]))
+        for number, plugin in enumerate(plugins, 1)
+    ]
+
+
+def _said(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {_value(value)}" for name, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and value and value.isprintable() and not set(value) & set(" ,:'\"{}[]"):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _led(targets: Sequence[dict[str, str]]) -> str:
+    return ", then ".join(f"{target['provider']} {target['model']}" for target in targets)
+
+
+def _provider_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
+    return name, provider["dialect"], provider["base_url"] or "-", f"key: {provider['key']}"
+
+
+def _section(title: str, rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
+    if rows:
+        yield ""
+        yield title
+        yield from table(rows)

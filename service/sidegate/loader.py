@@ -1,0 +1,219 @@
+"""Loader: the `use` of a config becomes a plugin. Resolve, check, convert the settings, construct; start, stop.
+
+An entry point of the group `sidegate.plugins` or an import path `package.module:Class`; folders are never scanned, and
+what no config names is never imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import UNSET
+
+from sidegate.config.conversion import Conversion
+from sidegate.config.masking import secrets_in
+from sidegate.config.mistakes import Mistakes, one_line, render
+from sidegate.contract.host import Host
+from sidegate.contract.plugin import Plugin
+from sidegate.errors import ConfigError
+from sidegate.finder import FindError, find
+from sidegate.settings import Pipeline, Settings, Use
+
+AnyPlugin: TypeAlias = Plugin[Any]
+
+COST = "sidegate_plugins.cost:Cost"
+"""What reserves and prices: a second one in the way of a call would reserve twice."""
+
+_SERVED = frozenset({"buffered", "stream"})
+"""The deliveries that every route has."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlugin:
+    """A plugin with the name it goes by and its place in the config."""
+
+    name: str
+    place: str
+    plugin: AnyPlugin
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPipeline:
+    """The plugins of a pipeline, outermost first, and those of every attempt."""
+
+    name: str
+    plugins: tuple[LoadedPlugin, ...] = ()
+    attempt: tuple[LoadedPlugin, ...] = ()
+
+
+Plugins: TypeAlias = Mapping[str, LoadedPipeline]
+"""The pipelines by name, in the order of the config."""
+
+
+def load(settings: Settings, host: Host, base: Path | None = None) -> Plugins:
+    """Make the plugins of every pipeline; nothing is started.
+
+    `base` is the folder to which files named in settings belong. Raises `ConfigErrors` with every mistake.
+    """
+    mistakes = Mistakes()
+    loading = _Loading(settings, host, base or Path(), mistakes)
+    loaded = {name: loading.pipeline(name, pipeline) for name, pipeline in settings.pipelines.items()}
+    mistakes.raise_any()
+    return loaded
+
+
+async def start(plugins: Plugins) -> None:
+    """Start every plugin in the order of the config. Where one fails, those before it are stopped again.
+
+    Raises `ConfigError` with the place of the one that failed.
+    """
+    started: list[LoadedPlugin] = []
+    try:
+        for loaded in _in_order(plugins):
+            await _start(loaded)
+            started.append(loaded)
+    except BaseException:
+        await _stop(started)
+        raise
+
+
+async def stop(plugins: Plugins) -> None:
+    """Stop every plugin in reverse. One that fails is logged and keeps no other from being stopped."""
+    await _stop(list(_in_order(plugins)))
+
+
+async def _start(loaded: LoadedPlugin) -> None:
+    try:
+        await loaded.plugin.start()
+    except Exception as error:
+        secrets = secrets_in(_builtins(loaded.plugin.settings))
+        mistakes = Mistakes()
+        mistakes.secrets |= secrets
+        mistakes.add(loaded.place, f"cannot start: {_said(error)}")
+        raise mistakes.errors()[0] from error
+
+
+async def _stop(started: Sequence[LoadedPlugin]) -> None:
+    cancelled: asyncio.CancelledError | None = None
+    for loaded in reversed(started):
+        try:
+            await loaded.plugin.stop()
+        except asyncio.CancelledError as error:
+            cancelled = error  # the others still have a right to their stop
+        except Exception:
+            _logger.exception("plugin %s could not be stopped", loaded.place)
+    if cancelled is not None:
+        raise cancelled
+
+
+def _in_order(plugins: Plugins) -> Iterable[LoadedPlugin]:
+    for pipeline in plugins.values():
+        yield from pipeline.plugins
+        yield from pipeline.attempt
+
+
+@dataclass(slots=True)
+class _Loading:
+    """One load: what all pipelines share."""
+
+    settings: Settings
+    host: Host
+    base: Path
+    mistakes: Mistakes
+    _names: set[str] = field(default_factory=set)
+
+    def pipeline(self, name: str, pipeline: Pipeline) -> LoadedPipeline:
+        self._names = set()
+        costs = 0
+        lists: dict[str, tuple[LoadedPlugin, ...]] = {}
+        for kind, uses in (("plugins", pipeline.plugins), ("attempt", pipeline.attempt)):
+            loaded = []
+            for index, use in enumerate(uses):
+                path = ("pipelines", name, kind, index)
+                plugin = self._plugin(use, (*path, "settings"), render(path))
+                if _is_cost(use, plugin):
+                    costs += 1
+                    self._check_cost(kind, costs, render(path))
+                if plugin is not None:
+                    loaded.append(LoadedPlugin(self._name(use, plugin), render(path), plugin))
+            lists[kind] = tuple(loaded)
+        return LoadedPipeline(name, lists["plugins"], lists["attempt"])
+
+    def _plugin(self, use: Use, path: tuple[str | int, ...], place: str) -> AnyPlugin | None:
+        self.mistakes.secrets |= secrets_in(use.settings)
+        try:
+            cls = find(use.use, self.settings.plugin_prefixes)
+        except FindError as error:
+            self.mistakes.add(f"{place}.use", str(error))
+            return None
+        if missing := _SERVED.difference(cls.deliveries):
+            self.mistakes.add(
+                place, f"{use.use} does not act on every delivery of a route: {', '.join(sorted(missing))}"
+            )
+            return None
+        settings_type = cls.settings_type()
+        if settings_type is None and use.settings:
+            self.mistakes.add(render(path), f"{use.use} has no settings")
+            return None
+        settings = None if settings_type is None else self._settings(use, settings_type, render(path))
+        if settings is None and settings_type is not None:
+            return None
+        return self._made(cls, settings, place)
+
+    def _settings(self, use: Use, settings_type: Any, place: str) -> Any:
+        """The settings as the plugin's type; the place within them is said last: `- at $.rpm`."""
+        inner = Mistakes()
+        made = Conversion(inner, self.base).convert(use.settings, settings_type)
+        self.mistakes.secrets |= inner.secrets
+        for where, problem in inner.found:
+            self.mistakes.add(place, f"{problem} - at $.{where}" if where else problem)
+        return made
+
+    def _made(self, cls: type[AnyPlugin], settings: Any, place: str) -> AnyPlugin | None:
+        try:
+            return cls(settings, self.host)
+        except Exception as error:
+            self.mistakes.add(place, _said(error))
+            return None
+
+    def _name(self, use: Use, plugin: AnyPlugin) -> str:
+        wanted = use.name if use.name is not UNSET else use.use if ":" not in use.use else type(plugin).__name__
+        name, number = wanted, 1
+        while name in self._names:
+            number += 1
+            name = f"{wanted}#{number}"
+        self._names.add(name)
+        return name
+
+    def _check_cost(self, kind: str, count: int, place: str) -> None:
+        if kind == "attempt":
+            self.mistakes.add(place, "cost belongs into the list `plugins`: it prices every attempt by itself")
+        elif count > 1:
+            self.mistakes.add(place, "cost stands in this pipeline twice: calls would be reserved twice")
+
+
+def _is_cost(use: Use, plugin: AnyPlugin | None) -> bool:
+    cls = type(plugin)
+    return use.use in ("cost", COST) or (plugin is not None and f"{cls.__module__}:{cls.__qualname__}" == COST)
+
+
+def _said(error: Exception) -> str:
+    """What an exception says in one line; a `ValueError` and the gateway's own errors speak for themselves."""
+    text = error.problem if isinstance(error, ConfigError) else one_line(str(error))
+    return text if isinstance(error, ValueError | ConfigError) and text else f"{type(error).__name__}: {text}"
+
+
+def _builtins(settings: Any) -> Any:
+    """Settings as plain data, as far as they can be."""
+    try:
+        return msgspec.to_builtins(settings)
+    except (TypeError, ValueError, RecursionError):
+        return {}

@@ -1,0 +1,62 @@
+"""A host that lends nothing: for making plugins only to see whether their settings are right."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sidegate.contract.host import Counter, Grant, Host, Model, SystemClock
+from sidegate.settings import Settings, Target
+
+
+def null_host(settings: Settings) -> Host:
+    """A host with the models and the state folder of `settings`; limits always have room, log and metrics are deaf."""
+    return Host(
+        clock=SystemClock(),
+        rates=_Rates(),
+        slots=_Slots(),
+        log=_Log(),
+        metrics=_Metrics(),
+        models=tuple(Model(name, _pairs(name, targets)) for name, targets in settings.models.items()),
+        state=Path(settings.state),
+    )
+
+
+def _pairs(name: str, targets: Target | tuple[Target, ...]) -> tuple[tuple[str, str], ...]:
+    listed = (targets,) if isinstance(targets, Target) else targets
+    return tuple((target.provider, target.model or name) for target in listed)
+
+
+class _Rates:
+    def take(self, key: str, limit: int, period: float, amount: int = 1) -> Grant:
+        return Grant(True, limit, limit, 0.0, 0.0)
+
+    def peek(self, key: str, limit: int, period: float) -> Grant:
+        return self.take(key, limit, period)
+
+
+class _Slots:
+    def hold(self, key: str, limit: int, *, queue: int, wait: float) -> AbstractAsyncContextManager[None]:
+        return _nothing()
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+class _Log:
+    def write(self, event: str, fields: Mapping[str, Any]) -> None:
+        pass
+
+
+class _Counter:
+    def add(self, amount: float = 1, **labels: str) -> None:
+        pass
+
+
+class _Metrics:
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
+        return _Counter()
