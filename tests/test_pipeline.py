@@ -1,0 +1,527 @@
+"""The contract of a plugin, claim by claim."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+
+from sidegate.contract import (
+    BlockEnd,
+    Call,
+    Chunk,
+    Ending,
+    Finish,
+    Handler,
+    Observer,
+    Plugin,
+    Reasoning,
+    Reply,
+    Text,
+)
+from sidegate.contract.stages import Chunks
+from sidegate.errors import PluginError, ProviderError, Refusal
+from sidegate.testing import drive, host, says
+
+Run = Callable[[Call, Handler], Awaitable[Reply]]
+
+both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
+
+
+class Does(Plugin[None]):
+    """A guard that does what the test says."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(None, host())
+        self._run = run
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        return await self._run(call, handler)
+
+
+class Watches(Observer[None]):
+    """An observer that does what the test says."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(None, host())
+        self._run = run
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        return await self._run(call, handler)
+
+
+class Upper:
+    """An edit that holds all text back, and says it in capitals at the end of its block."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[int, int], str] = {}
+        self.ended: list[Ending] = []
+
+    def see(self, chunk: Chunk) -> Chunks:
+        (part,) = chunk.parts
+        if isinstance(part, Text):
+            key = (part.choice, part.block)
+            self.held[key] = self.held.get(key, "") + part.text
+            return []
+        if isinstance(part, BlockEnd):
+            return [*self._flush(part.choice, part.block), chunk]
+        return [chunk]
+
+    def end(self, ending: Ending) -> Chunks:
+        self.ended.append(ending)
+        return [chunk for key in tuple(self.held) for chunk in self._flush(*key)]
+
+    def _flush(self, choice: int, block: int) -> Iterable[Chunk]:
+        text = self.held.pop((choice, block), "")
+        return [Chunk.of(Text(text.upper(), choice, block))] if text else []
+
+
+@both
+async def test_the_await_is_the_exchange(stream: bool) -> None:
+    order: list[str] = []
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.tap(lambda chunk: order.append("chunk"))
+        reply = await handler(call)
+        order.append("after")
+        return reply
+
+    driven = await drive(Does(run), says("a", "b", stream=stream), stream=stream)
+    assert driven.text == "ab"
+    assert order[-1] == "after"
+    assert order.count("after") == 1
+    assert "chunk" in order
+
+
+@both
+async def test_chunks_climb_from_the_innermost_to_the_outermost(stream: bool) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def looking(name: str, change: Callable[[str], str]) -> Plugin[None]:
+        class Edits:
+            def see(self, chunk: Chunk) -> Chunks:
+                if chunk.text:
+                    seen.append((name, chunk.text))
+                return [chunk.with_text(change)]
+
+            def end(self, ending: Ending) -> Chunks:
+                return []
+
+        async def run(call: Call, handler: Handler) -> Reply:
+            call.change(Edits())
+            return await handler(call)
+
+        return Does(run)
+
+    driven = await drive(
+        [looking("outer", lambda text: text + "!"), looking("inner", str.upper)], says("hi", stream=stream)
+    )
+    assert driven.text == "HI!"
+    assert seen == [("inner", "hi"), ("outer", "HI")]
+
+
+@both
+async def test_held_text_is_let_go_before_the_closing_event_and_passes_the_outer_edits(stream: bool) -> None:
+    edit = Upper()
+    outer: list[str] = []
+
+    async def outer_run(call: Call, handler: Handler) -> Reply:
+        call.tap(lambda chunk: outer.append(chunk.text))
+        return await handler(call)
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.change(edit)
+        return await handler(call)
+
+    driven = await drive([Does(outer_run), Does(run)], says("he", "llo", stream=stream), stream=stream)
+    assert driven.text == "HELLO"
+    assert "".join(outer) == "HELLO"
+    assert edit.ended == [Ending.COMPLETE]
+    kinds = [type(part).__name__ for part in driven.parts]
+    assert kinds.index("Text") < kinds.index("Finish") < kinds.index("End")
+
+
+@both
+async def test_held_text_is_dropped_where_the_reply_fails(stream: bool) -> None:
+    edit = Upper()
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.change(edit)
+        return await handler(call)
+
+    async def fails(call: Call) -> Reply:
+        await call.send(Chunk.of(Text("secret")))
+        raise ProviderError("broken")
+
+    driven = await drive(Does(run), fails, stream=stream)
+    assert isinstance(driven.error, ProviderError)
+    assert driven.text == ""
+    assert edit.ended == []
+
+
+async def test_an_async_edit_holds_up_the_reply_in_order() -> None:
+    class Slow:
+        async def see(self, chunk: Chunk) -> Iterable[Chunk]:
+            await asyncio.sleep(0)
+            return [chunk.with_text(str.upper)]
+
+        async def end(self, ending: Ending) -> Iterable[Chunk]:
+            return [Chunk.of(Text("."))]
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.change(Slow())
+        return await handler(call)
+
+    assert (await drive(Does(run), says("a", "b", "c"))).text == "ABC."
+
+
+async def test_an_edit_that_takes_too_long_is_a_refusal() -> None:
+    class Never:
+        async def see(self, chunk: Chunk) -> Iterable[Chunk]:
+            await asyncio.Event().wait()
+            return []
+
+        def end(self, ending: Ending) -> Chunks:
+            return []
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.edit_timeout = 0.01
+        call.change(Never())
+        return await handler(call)
+
+    driven = await drive(Does(run), says("a"))
+    assert isinstance(driven.error, Refusal)
+    assert driven.error.code == "edit_timeout"
+
+
+async def test_a_signed_block_is_passed_whole_or_refused() -> None:
+    class Meddles:
+        def see(self, chunk: Chunk) -> Chunks:
+            (part,) = chunk.parts
+            if isinstance(part, Reasoning) and part.text:
+                return [Chunk.of(Reasoning(part.text.upper()))]
+            return [chunk]
+
+        def end(self, ending: Ending) -> Chunks:
+            return []
+
+    async def thinks(call: Call) -> Reply:
+        await call.send(Chunk.of(Reasoning("hm")))
+        await call.send(Chunk.of(Reasoning(signature="s")))
+        return Reply()
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.change(Meddles())
+        return await handler(call)
+
+    driven = await drive(Does(run), thinks)
+    assert isinstance(driven.error, Refusal)
+    assert driven.error.code == "signed_block_changed"
+
+
+@both
+async def test_a_refusal_from_a_tap_stops_the_provider(stream: bool) -> None:
+    went_on = False
+
+    def see(chunk: Chunk) -> None:
+        if "b" in chunk.text:
+            raise Refusal(403, "no_b", "No b here.")
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.tap(see)
+        return await handler(call)
+
+    async def provider(call: Call) -> Reply:
+        nonlocal went_on
+        await call.send(Chunk.of(Text("b")))
+        went_on = True
+        return Reply()
+
+    driven = await drive(Does(run), provider, stream=stream)
+    assert isinstance(driven.error, Refusal)
+    assert driven.parts == []
+    assert not went_on
+
+
+@both
+async def test_a_held_run_can_be_dropped_and_run_again(stream: bool) -> None:
+    runs = 0
+
+    async def provider(call: Call) -> Reply:
+        nonlocal runs
+        runs += 1
+        return await says(f"run {runs}", stream=stream)(call)
+
+    async def repair(call: Call, handler: Handler) -> Reply:
+        async with call.hold() as held:
+            await handler(call)
+            assert held.text == "run 1"
+            held.drop()
+            reply = await handler(call)
+            await held.release()
+        return reply
+
+    assert (await drive(Does(repair), provider, stream=stream)).text == "run 2"
+    assert runs == 2
+
+
+async def test_each_run_has_its_own_inner_taps() -> None:
+    seen: list[str] = []
+
+    async def inner(call: Call, handler: Handler) -> Reply:
+        call.tap(lambda chunk: seen.append(chunk.text))
+        return await handler(call)
+
+    async def repair(call: Call, handler: Handler) -> Reply:
+        async with call.hold() as held:
+            await handler(call)
+            held.drop()
+            reply = await handler(call)
+            await held.release()
+        return reply
+
+    await drive([Does(repair), Does(inner)], says("x"))
+    assert seen.count("x") == 2
+
+
+async def test_running_again_after_something_was_released_is_an_error() -> None:
+    async def greedy(call: Call, handler: Handler) -> Reply:
+        await handler(call)
+        return await handler(call)
+
+    driven = await drive(Does(greedy), says("x"))
+    assert isinstance(driven.error, PluginError)
+    assert isinstance(driven.failures[0][1], RuntimeError)
+    assert driven.text == "x"
+
+
+async def test_leaving_a_hold_without_a_word_drops_it() -> None:
+    async def forgets(call: Call, handler: Handler) -> Reply:
+        async with call.hold():
+            return await handler(call)
+
+    assert (await drive(Does(forgets), says("x"))).parts == []
+
+
+async def test_more_than_may_be_held_is_refused() -> None:
+    async def holds(call: Call, handler: Handler) -> Reply:
+        call.hold_limit = 500
+        async with call.hold() as held:
+            reply = await handler(call)
+            await held.release()
+        return reply
+
+    driven = await drive(Does(holds), says("x" * 200, "y" * 200, "z" * 200))
+    assert isinstance(driven.error, Refusal)
+    assert driven.error.code == "reply_too_large"
+
+
+async def test_a_plugin_that_answers_itself_passes_only_the_plugins_outside_it() -> None:
+    seen: list[str] = []
+
+    async def outer(call: Call, handler: Handler) -> Reply:
+        call.tap(lambda chunk: seen.append(chunk.text))
+        return await handler(call)
+
+    async def cache(call: Call, handler: Handler) -> Reply:
+        return await says("cached")(call)
+
+    async def inner(call: Call, handler: Handler) -> Reply:
+        raise AssertionError("never reached")
+
+    driven = await drive([Does(outer), Does(cache), Does(inner)], says("fresh"))
+    assert driven.text == "cached"
+    assert "cached" in seen
+
+
+async def test_what_a_plugin_asked_of_the_chunks_ends_with_it() -> None:
+    async def inner(call: Call, handler: Handler) -> Reply:
+        call.change(Upper())
+        return await handler(call)
+
+    async def outer(call: Call, handler: Handler) -> Reply:
+        reply = await handler(call)
+        assert call.stages == []
+        return reply
+
+    assert (await drive([Does(outer), Does(inner)], says("x"))).text == "X"
+
+
+async def test_a_comment_before_the_end_costs_no_look_at_the_chunks() -> None:
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.at_end(lambda ending: [Chunk.comment("cost 1")])
+        assert not any(stage.sees for stage in call.stages)
+        return await handler(call)
+
+    kinds = [type(part).__name__ for part in (await drive(Does(run), says("x"))).parts]
+    assert kinds[-2:] == ["Comment", "End"]
+
+
+# --- guards and observers ---------------------------------------------------------------------------------------------
+
+
+@both
+async def test_a_guard_that_raises_fails_closed(stream: bool) -> None:
+    async def broken(call: Call, handler: Handler) -> Reply:
+        raise ZeroDivisionError
+
+    driven = await drive(Does(broken), says("x", stream=stream), stream=stream)
+    assert isinstance(driven.error, PluginError)
+    assert driven.error.status == 500
+    assert driven.parts == []
+
+
+@both
+async def test_an_observer_that_raises_before_is_stepped_over(stream: bool) -> None:
+    async def broken(call: Call, handler: Handler) -> Reply:
+        raise ZeroDivisionError
+
+    driven = await drive(Watches(broken), says("x", stream=stream), stream=stream)
+    assert driven.error is None
+    assert driven.text == "x"
+    assert isinstance(driven.failures[0][1], ZeroDivisionError)
+
+
+@both
+async def test_an_observer_that_raises_after_leaves_the_reply_standing(stream: bool) -> None:
+    runs = 0
+
+    async def provider(call: Call) -> Reply:
+        nonlocal runs
+        runs += 1
+        return await says("x", stream=stream)(call)
+
+    async def broken(call: Call, handler: Handler) -> Reply:
+        await handler(call)
+        raise ZeroDivisionError
+
+    driven = await drive(Watches(broken), provider, stream=stream)
+    assert driven.reply is not None
+    assert driven.reply.finish == "stop"
+    assert runs == 1
+
+
+async def test_an_observer_cannot_hide_what_happened_inside() -> None:
+    async def hides(call: Call, handler: Handler) -> Reply:
+        try:
+            return await handler(call)
+        except Exception:
+            return Reply()
+
+    async def fails(call: Call) -> Reply:
+        raise ProviderError("broken")
+
+    driven = await drive(Watches(hides), fails)
+    assert isinstance(driven.error, ProviderError)
+    assert driven.failures == []
+
+
+async def test_an_observers_tap_that_raises_looks_no_more_and_the_call_goes_on() -> None:
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.tap(lambda chunk: 1 / 0)  # type: ignore[arg-type, return-value]
+        return await handler(call)
+
+    driven = await drive(Watches(run), says("a", "b"))
+    assert driven.text == "ab"
+    assert len(driven.failures) == 1
+
+
+@pytest.mark.parametrize("what", ["change", "hold", "at_end"])
+async def test_an_observer_may_not_meddle(what: str) -> None:
+    async def run(call: Call, handler: Handler) -> Reply:
+        if what == "change":
+            call.change(Upper())
+        elif what == "at_end":
+            call.at_end(lambda ending: [])
+        else:
+            async with call.hold():
+                return await handler(call)
+        return await handler(call)
+
+    driven = await drive(Watches(run), says("a"))
+    assert driven.text == "a"
+    assert isinstance(driven.failures[0][1], TypeError)
+
+
+@both
+async def test_a_cancelled_call_is_cancelled_through_every_plugin(stream: bool) -> None:
+    left: list[str] = []
+    reached = asyncio.Event()
+
+    def named(name: str) -> Run:
+        async def run(call: Call, handler: Handler) -> Reply:
+            try:
+                return await handler(call)
+            finally:
+                left.append(name)
+
+        return run
+
+    async def silent(call: Call) -> Reply:
+        await call.send(Chunk.of(Text("a")))
+        reached.set()
+        await asyncio.Event().wait()
+        return Reply()
+
+    task = asyncio.create_task(drive([Does(named("guard")), Watches(named("observer"))], silent, stream=stream))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left == ["observer", "guard"]
+
+
+async def test_a_plugins_own_time_is_clocked_without_what_is_further_in() -> None:
+    class Ticks:
+        now_at = 0.0
+
+        def monotonic(self) -> float:
+            return self.now_at
+
+        def now(self) -> object:
+            raise NotImplementedError
+
+    clock = Ticks()
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        clock.now_at += 1
+        reply = await handler(call)
+        clock.now_at += 2
+        return reply
+
+    async def provider(call: Call) -> Reply:
+        clock.now_at += 100
+        return Reply()
+
+    async def outer(call: Call, handler: Handler) -> Reply:
+        clock.now_at += 0.5
+        return await handler(call)
+
+    clock.now = lambda: None  # type: ignore[method-assign]
+    driven = await drive([Watches(outer), Does(run)], provider, clock=clock)  # type: ignore[arg-type]
+    assert driven.call.notes.plugin_seconds == {"does": 3.0, "watches": 0.5}
+
+
+async def test_parts_of_a_chunk_are_shown_to_an_edit_one_at_a_time() -> None:
+    shown: list[int] = []
+
+    class Counts:
+        def see(self, chunk: Chunk) -> Chunks:
+            shown.append(len(chunk.parts))
+            return [chunk]
+
+        def end(self, ending: Ending) -> Chunks:
+            return []
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.change(Counts())
+        return await handler(call)
+
+    async def provider(call: Call) -> Reply:
+        await call.send(Chunk.of(Text("a"), Text("b", choice=1), Finish("stop")))
+        return Reply()
+
+    driven = await drive(Does(run), provider)
+    assert shown == [1, 1, 1]
+    assert len(driven.parts) == 3
