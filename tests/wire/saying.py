@@ -27,7 +27,7 @@ class Said:
 
 
 def said(parts: Iterable[Part]) -> Said:
-    """What choice 0 says. A piece of a call that never said its name is no call of the client's."""
+    """What choice 0 says. A piece of a call that never said its id or name is no call of the client's."""
     found = Said()
     calls: dict[tuple[int, int], list[Any]] = {}
     turns: dict[int, int] = {}
@@ -52,7 +52,7 @@ def said(parts: Iterable[Part]) -> Said:
                 call[2] += part.arguments
             case _:
                 pass
-    found.calls = [(id, name, _value(text)) for id, name, text in calls.values() if name is not None]
+    found.calls = [(id, name, _value(text)) for id, name, text in calls.values() if id is not None or name is not None]
     return found
 
 

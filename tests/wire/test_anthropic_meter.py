@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from sidegate.contract.meaning import Usage
 from sidegate.errors import ProviderError, ReplyError
+from sidegate.wire import sse
 from sidegate.wire.anthropic import AnthropicMessages
+from sidegate.wire.anthropic_event import payload
 from sidegate.wire.anthropic_meter import AnthropicMeter
 from sidegate.wire.dialect import Sign
 from tests.wire.recordings import Case, parameters
@@ -240,6 +242,15 @@ def test_an_error_inside_a_stream_is_raised(kind: str, status: int, retryable: b
         with pytest.raises(ProviderError) as caught:
             read(raw)
         assert (caught.value.status, caught.value.retryable) == (status, retryable)
+
+
+LINES = st.sampled_from((b"event: a", b"event:", b"data: x", b"data:", b"data", b": c", b"", b"y", b"data: a\tb"))
+
+
+@given(st.lists(st.tuples(LINES, st.sampled_from((b"\n", b"\r", b"\r\n"))), max_size=4))
+def test_the_short_way_to_the_data_is_the_long_one(lines: list[tuple[bytes, bytes]]) -> None:
+    raw = b"".join(line + end for line, end in lines)
+    assert payload(raw) == sse.data(raw)
 
 
 @given(st.binary(max_size=200))

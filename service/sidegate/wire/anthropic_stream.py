@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sidegate.contract.meaning import Part
     from sidegate.wire.dialect import Envelope
 
+_DELTA = b"event: content_block_delta\ndata: "
+
 _json = JsonEncoder().encode
 
 
@@ -69,6 +71,11 @@ class AnthropicEncoder:
         return events
 
     def _take(self, part: Part) -> None:
+        if type(part) is Text and part.choice == 0:
+            # Nearly every part: past the long way below.
+            self._begun = True
+            self._content(part)
+            return
         if isinstance(part, Comment):
             self._out.append(sse.comment(part.text))
             return
@@ -87,7 +94,7 @@ class AnthropicEncoder:
                 self._end()
             case BlockEnd(choice=0):
                 self._end_block(part)
-            case Text(choice=0) | Reasoning(choice=0) | RefusalText(choice=0) | ToolCall(choice=0) | Opaque(choice=0):
+            case Reasoning(choice=0) | RefusalText(choice=0) | ToolCall(choice=0) | Opaque(choice=0):
                 self._content(part)
             case _:
                 return
@@ -124,7 +131,8 @@ class AnthropicEncoder:
             self._event("content_block_start", {"index": self._next, "content_block": start})
             self._open = key
         for delta in _deltas(part):
-            self._event("content_block_delta", {"index": self._next, "delta": delta})
+            said = {"type": "content_block_delta", "index": self._next, "delta": delta}
+            self._out.append(_DELTA + _json(said) + b"\n\n")
 
     def _block_of(self, part: Part) -> dict[str, Any] | None:
         """How a block begins that begins with `part`; `None` where it brings nothing, or no call can begin so."""

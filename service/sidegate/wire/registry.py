@@ -1,0 +1,16 @@
+"""All dialects by name, as the config and the logs say it. A new dialect is one module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sidegate.wire.anthropic import AnthropicMessages
+from sidegate.wire.dialect import Dialect
+from sidegate.wire.openai_chat import OpenAIChat
+from sidegate.wire.openai_completions import OpenAICompletions
+from sidegate.wire.openai_embeddings import OpenAIEmbeddings
+
+_ALL: tuple[Dialect, ...] = (OpenAIChat(), OpenAICompletions(), OpenAIEmbeddings(), AnthropicMessages())
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _ALL})
