@@ -1,0 +1,151 @@
+"""Settlement: a call that has ended becomes rows. One code path for all dialects, deliveries and endings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sidegate.contract.call import Call
+from sidegate.contract.meaning import Usage
+from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.spending import NOTHING, spent
+from sidegate.errors import Ending
+from sidegate.ledger.rows import AttemptRow, CallRow, Settled, State
+
+MAX_TEXT = 256
+"""Characters kept of what a client or a provider may choose freely."""
+
+RATES = "rates"
+"""The key in `Attempt.tags` under which the price's rates are kept, as JSON."""
+
+
+def settle(call: Call, reply: Reply, seconds: float) -> Settled:
+    """What to record of a call that ended with `reply` after `seconds`. Sets `usage` and `cost` of its attempts.
+
+    A call that opened no attempt (a list of models, a refusal by a guard) has reached no provider. So it has spent
+    nothing, and that is known: 0 tokens, cost 0. Otherwise the cost is the sum of its attempts' costs, and `None` where
+    one of them is unknown.
+    """
+    for attempt in call.attempts:
+        _close(attempt, reply, call.started + seconds)
+        attempt.usage = spent(attempt, call.operation)
+        attempt.cost = 0 if attempt.usage is NOTHING else call.notes.price(attempt) if call.notes.price else None
+    return _call_row(call, reply, seconds), tuple(_attempt_row(call, attempt) for attempt in call.attempts)
+
+
+def _close(attempt: Attempt, reply: Reply, ended: float) -> None:
+    if attempt.ending is None:
+        # Not ended by the router although the call is over: whatever the call's ending, this attempt is not complete.
+        attempt.ending = reply.ending if reply.ending is not Ending.COMPLETE else Ending.CANCELLED
+    if attempt.ended is None:
+        attempt.ended = ended
+
+
+def _call_row(call: Call, reply: Reply, seconds: float) -> CallRow:
+    attempts = call.attempts
+    last = attempts[-1] if attempts else None
+    total = _total(attempt.usage or Usage() for attempt in attempts)
+    first_token = call.notes.first_token
+    return CallRow(
+        id=call.id,
+        route=call.route,
+        operation=call.operation,
+        dialect=call.dialect,
+        delivery=call.delivery,
+        caller=_text(call.caller.name),
+        key_id=_optional(call.caller.key_id),
+        team=_optional(call.caller.team),
+        tags=tuple(_text(tag) for tag in call.caller.tags),
+        end_user=_optional(call.end_user),
+        model_asked=_text(call.model),
+        model_served=_optional(reply.model or (last.model if last else None)),
+        provider=last.provider if last else None,
+        status=reply.status,
+        ending=reply.ending.value,
+        error=_optional(reply.error.code) if reply.error else None,
+        input_tokens=total.input_tokens,
+        output_tokens=total.output_tokens,
+        cache_read_tokens=total.cache_read_tokens,
+        cache_write_tokens=total.cache_write_tokens,
+        reasoning_tokens=total.reasoning_tokens,
+        audio_input_tokens=total.audio_input_tokens,
+        audio_output_tokens=total.audio_output_tokens,
+        estimated=total.estimated,
+        cost_nano_usd=_sum(attempt.cost for attempt in attempts),
+        state=_state(attempts),
+        started_at=call.started_at,
+        first_token=None if first_token is None else max(0.0, first_token - call.started),
+        duration=seconds,
+    )
+
+
+def _attempt_row(call: Call, attempt: Attempt) -> AttemptRow:
+    usage = attempt.usage or Usage()
+    started, ended = attempt.started, attempt.ended or attempt.started
+    return AttemptRow(
+        call_id=call.id,
+        number=attempt.number,
+        provider=attempt.provider,
+        target=_text(attempt.target),
+        model=_optional(attempt.model),
+        provider_id=_optional(attempt.provider_id),
+        status=attempt.status,
+        ending=(attempt.ending or Ending.FAILED).value,
+        error=_optional(attempt.error),
+        finish=attempt.finish,
+        committed=attempt.committed,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        audio_input_tokens=usage.audio_input_tokens,
+        audio_output_tokens=usage.audio_output_tokens,
+        estimated=usage.estimated,
+        rates=attempt.tags.get(RATES),
+        cost_nano_usd=attempt.cost,
+        started_at=attempt.started_at,
+        first_token=None if attempt.first_token is None else max(0.0, attempt.first_token - started),
+        duration=max(0.0, ended - started),
+    )
+
+
+def _state(attempts: list[Attempt]) -> State:
+    return "settled" if all(attempt.usage is not None and attempt.usage.known for attempt in attempts) else "unknown"
+
+
+def _total(usages: Iterable[Usage]) -> Usage:
+    """Input and output are known only where they are known of all; of the finer kinds, what providers told."""
+    known = list(usages)
+    return Usage(
+        _sum(usage.input_tokens for usage in known),
+        _sum(usage.output_tokens for usage in known),
+        _told(usage.cache_read_tokens for usage in known),
+        _told(usage.cache_write_tokens for usage in known),
+        _told(usage.reasoning_tokens for usage in known),
+        _told(usage.audio_input_tokens for usage in known),
+        _told(usage.audio_output_tokens for usage in known),
+        any(usage.estimated for usage in known),
+    )
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    total = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def _told(values: Iterable[int | None]) -> int | None:
+    told = [value for value in values if value is not None]
+    return sum(told) if told else None
+
+
+def _text(value: str) -> str:
+    """Bounded, and fit for UTF-8: header values may hold surrogates, which no database takes."""
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+def _optional(value: str | None) -> str | None:
+    return None if value is None else _text(value)

@@ -1,0 +1,138 @@
+"""The SQLite file: opened, checked and brought to the present schema. A file that cannot be used is refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from sidegate.errors import ConfigError
+
+PLACE = "ledger.url"
+APPLICATION_ID: Final = 0x53474C31
+"""`SGL1` in the file's header: how a ledger is told from another program's database."""
+
+BUSY_SECONDS = 5.0
+MAX_CHECKED_BYTES = 256 * 2**20
+"""Larger files are not checked page by page at the start: that reads the whole file."""
+
+_TOKENS = """
+    input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER,
+    reasoning_tokens INTEGER, audio_input_tokens INTEGER, audio_output_tokens INTEGER,
+    estimated INTEGER NOT NULL"""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        f"""CREATE TABLE calls (
+            id TEXT PRIMARY KEY, route TEXT NOT NULL, operation TEXT NOT NULL, dialect TEXT NOT NULL,
+            delivery TEXT NOT NULL, caller TEXT NOT NULL, key_id TEXT, team TEXT, tags TEXT NOT NULL, end_user TEXT,
+            model_asked TEXT NOT NULL, model_served TEXT, provider TEXT, status INTEGER NOT NULL, ending TEXT NOT NULL,
+            error TEXT,{_TOKENS}, cost_nano_usd INTEGER, state TEXT NOT NULL, started_at TEXT NOT NULL,
+            first_token REAL, duration REAL NOT NULL, settled_at TEXT) STRICT""",
+        f"""CREATE TABLE attempts (
+            call_id TEXT NOT NULL REFERENCES calls (id), number INTEGER NOT NULL, provider TEXT NOT NULL,
+            target TEXT NOT NULL, model TEXT, provider_id TEXT, status INTEGER, ending TEXT NOT NULL, error TEXT,
+            finish TEXT, committed INTEGER NOT NULL,{_TOKENS}, rates TEXT, cost_nano_usd INTEGER,
+            started_at TEXT NOT NULL, first_token REAL, duration REAL NOT NULL,
+            PRIMARY KEY (call_id, number)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX calls_by_time ON calls (started_at)",
+    ),
+)
+"""One entry per schema version, the number of which is `PRAGMA user_version`. Never changed, only added to."""
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """The writer's connection. Makes the file, for its owner only, where there is none. Raises `ConfigError`."""
+    try:
+        _make(path)
+        connection = _connect(path)
+    except OSError as error:
+        raise ConfigError(PLACE, f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        _prepare(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise ConfigError(PLACE, _said(error, path)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A second connection that only reads: in WAL mode it sees what is committed and waits for no writer."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # SQLite would give the file the mode of the umask; its -wal and -shm take the mode of the file.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = _number(connection, "user_version")
+    if _number(connection, "application_id") != APPLICATION_ID and (version or not _empty(connection)):
+        raise ConfigError(PLACE, f"{path} is a database of another program")
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            PLACE,
+            f"{path} was written by a newer Sidegate: its schema is {version}, this one knows {len(MIGRATIONS)}",
+        )
+    if path.stat().st_size <= MAX_CHECKED_BYTES and _first(connection, "PRAGMA quick_check(1)") != "ok":
+        raise ConfigError(PLACE, f"{path} is damaged")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL may lose the last commits when the power fails; in batches FULL costs a tenth.
+    connection.execute("PRAGMA synchronous = FULL")
+    _migrate(connection)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Asked again under the lock: another process may have done it meanwhile.
+        version = _number(connection, "user_version")
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _empty(connection: sqlite3.Connection) -> bool:
+    return _first(connection, "SELECT count(*) FROM sqlite_schema") == 0
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(str(_first(connection, f"PRAGMA {pragma}")))
+
+
+def _first(connection: sqlite3.Connection, statement: str) -> object:
+    row: tuple[object, ...] = connection.execute(statement).fetchone()
+    return row[0]
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another connection is at work: it passes by itself."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _said(error: sqlite3.DatabaseError, path: Path) -> str:
+    if is_locked(error):
+        return f"{path} is locked by another process"
+    if isinstance(error, sqlite3.OperationalError):
+        return f"{path} cannot be used: {error}"
+    return f"{path} is damaged, or is no SQLite database"

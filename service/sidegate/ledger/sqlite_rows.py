@@ -1,0 +1,69 @@
+"""Rows to and from SQLite's columns. Times are UTC text of fixed width, so that they sort; tags are a JSON array."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from sidegate.ledger.rows import AttemptRow, CallRow, Settled
+
+
+def _insert(table: str, row: type[Struct]) -> str:
+    fields = row.__struct_fields__
+    return f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({', '.join('?' * len(fields))})"
+
+
+_CALL = CallRow.__struct_fields__
+_INSERT_CALL = (
+    _insert("calls", CallRow)
+    + " ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _CALL if name != "id")
+    + " WHERE calls.state = 'reserved'"
+)
+_INSERT_ATTEMPT = _insert("attempts", AttemptRow)
+_SELECT_CALL = f"SELECT {', '.join(_CALL)} FROM calls WHERE id = ?"
+_SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM attempts WHERE call_id = ? ORDER BY number"
+
+
+def write(connection: sqlite3.Connection, rows: Settled) -> None:
+    """Within a transaction. A call that is settled already stays as it is: each is settled once."""
+    call, attempts = rows
+    if connection.execute(_INSERT_CALL, _columns(call)).rowcount == 1:
+        connection.executemany(_INSERT_ATTEMPT, [_columns(attempt) for attempt in attempts])
+
+
+def read(connection: sqlite3.Connection, id: str) -> Settled | None:
+    """One call with its attempts, as of one moment."""
+    connection.execute("BEGIN")
+    try:
+        found = connection.execute(_SELECT_CALL, (id,)).fetchone()
+        attempts = connection.execute(_SELECT_ATTEMPTS, (id,)).fetchall() if found else []
+    finally:
+        connection.execute("COMMIT")
+    if found is None:
+        return None
+    return _row(CallRow, found), tuple(_row(AttemptRow, attempt) for attempt in attempts)
+
+
+def _columns(row: Struct) -> list[Any]:
+    return [_column(value) for value in asdict(row).values()]
+
+
+def _column(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, tuple):
+        return msgspec.json.encode(value).decode()
+    return value
+
+
+def _row(kind: type[CallRow | AttemptRow], columns: tuple[Any, ...]) -> Any:
+    fields = dict(zip(kind.__struct_fields__, columns, strict=True))
+    if "tags" in fields:
+        fields["tags"] = msgspec.json.decode(fields["tags"])
+    return msgspec.convert(fields, kind, strict=False)

@@ -1,0 +1,101 @@
+"""Store: what a ledger is to the rest of the gateway, and which one a URL means."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from sidegate.contract.host import Clock
+from sidegate.errors import ConfigError
+from sidegate.ledger.rows import AttemptRow, CallRow, Settled
+
+PLACE = "ledger.url"
+
+
+class Ledger(Protocol):
+    """The record of calls. `settle` is for the event loop: it never waits, never fails and never drops a row."""
+
+    @property
+    def room(self) -> bool:
+        """Whether more calls may be let in. False: refuse new ones with 503; those that run are settled still."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Calls settled and not yet durable."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written at present, in one line; `None` while all is well. For the readiness probe."""
+        ...
+
+    async def start(self) -> None:
+        """Raises `ConfigError` where the store cannot be used."""
+        ...
+
+    def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
+        """Record a call that has ended. Settling the same call again changes nothing."""
+        ...
+
+    async def call(self, id: str) -> Settled | None:
+        """What is on record of a call: everything settled before is seen, durable or not."""
+        ...
+
+    async def flush(self) -> None:
+        """Returns when everything settled before is durable."""
+        ...
+
+    async def stop(self) -> None:
+        """Make durable what can be, and close."""
+        ...
+
+
+class NullLedger:
+    """No store: the last 1,000 calls are kept in memory, so that they can be asked for."""
+
+    KEPT = 1000
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._calls: OrderedDict[str, Settled] = OrderedDict()
+        self.room = True
+        self.waiting = 0
+        self.problem: str | None = None
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
+        if call.id in self._calls:
+            return
+        self._calls[call.id] = (replace(call, settled_at=self._clock.now()), attempts)
+        if len(self._calls) > self.KEPT:
+            self._calls.popitem(last=False)
+
+    async def call(self, id: str) -> Settled | None:
+        return self._calls.get(id)
+
+    async def flush(self) -> None:
+        """Nothing is durable here."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+def open_ledger(url: str, clock: Clock, batch_seconds: float) -> Ledger:
+    """The ledger a URL means; nothing is opened before `start`.
+
+    `sqlite:///relative.db`, `sqlite:////absolute.db`, or empty for none. Raises `ConfigError` for anything else.
+    """
+    if not url:
+        return NullLedger(clock)
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or path in ("", ":memory:") or "?" in path or "\0" in path:
+        raise ConfigError(PLACE, "must be sqlite:///path/to/file.db, or empty for no ledger")
+    from sidegate.ledger.sqlite import SqliteLedger
+
+    return SqliteLedger(Path(path), clock, batch_seconds)
