@@ -17,9 +17,9 @@ from sidegate.contract.meaning import Comment, Part, Usage
 from sidegate.errors import ProviderError, ReplyError
 from sidegate.wire.body import read_fields
 from sidegate.wire.registry import DIALECTS
+from tests.wire.anthropic_reading import check_order, replies, sdk_message
 from tests.wire.recordings import Case, parameters
 from tests.wire.saying import Said, assembled, flat, reread, said, stream_parts, written
-from tests.wire.test_anthropic_stream import check_order, replies, sdk_message
 
 OPENAI = DIALECTS["openai.chat"]
 ANTHROPIC = DIALECTS["anthropic.messages"]

@@ -22,9 +22,9 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest, ProviderError, Refusal
 from sidegate.wire.anthropic import AnthropicMessages
+from tests.wire.anthropic_reading import check_order, replies, sdk_message
 from tests.wire.recordings import Case, parameters
 from tests.wire.saying import assembled, flat, said, stream_parts, written
-from tests.wire.test_anthropic_stream import check_order, replies, sdk_message
 
 DIALECT = AnthropicMessages()
 
