@@ -90,9 +90,11 @@ def _settings(loaded: LoadedPlugin) -> dict[str, Any]:
     return plain
 
 
-def _targets(name: str, targets: Target | tuple[Target, ...]) -> list[dict[str, str]]:
+def _targets(name: str, targets: Target | tuple[Target, ...]) -> list[dict[str, str | None]]:
+    """The model is `None` where the name asked for is passed on, whatever it is."""
     listed = (targets,) if isinstance(targets, Target) else targets
-    return [{"provider": target.provider, "model": target.model or name} for target in listed]
+    passed_on = None if name.endswith("*") else name
+    return [{"provider": target.provider, "model": target.model or passed_on} for target in listed]
 
 
 def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
@@ -148,11 +150,11 @@ def _said(settings: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str) and value and value.isprintable() and not set(value) & set(" ,:'\"{}[]"):
         return value
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
 
 
-def _led(targets: Sequence[dict[str, str]]) -> str:
-    return ", then ".join(f"{target['provider']} {target['model']}" for target in targets)
+def _led(targets: Sequence[dict[str, str | None]]) -> str:
+    return ", then ".join(f"{target['provider']} {target['model'] or '(the name asked for)'}" for target in targets)
 
 
 def _provider_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
