@@ -141,7 +141,7 @@ def _skip(data: bytes, start: int) -> int:
 
 def data(event: bytes) -> bytes | None:
     """The data of an event, its lines joined by LF; `None` where it has no data field, as a comment or a ping."""
-    # Nearly every event is one line `data: {...}` and a blank one: 0.2 µs.
+    # Nearly every event is one line `data: {...}` and a blank one.
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event[-1] == _LF and b"\r" not in event:
         return event[6:-2]
     lines = [line[5:] for line in _LINE_END.split(event) if line.startswith(b"data:") or line == b"data"]
