@@ -30,6 +30,7 @@ _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sidegate"'}
 
 Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,7 +44,7 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     team: Annotated[Label | None, Meta(description="The team the caller belongs to.")] = None
     tags: Annotated[tuple[Label, ...], Meta(description="Labels for reports.")] = ()
     names_end_users: Annotated[bool, Meta(description="Believe what it says about its end user.")] = False
-    expires: Annotated[datetime | None, Meta(tz=True, description="No longer valid from then on.")] = None
+    expires: Annotated[Instant | None, Meta(description="No longer valid from then on.")] = None
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +53,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         Meta(description="More keys: a file with one JSON object a line, read at start; relative to the state folder."),
     ] = ""
+    first_key: Annotated[bool, Meta(description="Where there is no key yet: make one at start and show it once.")] = (
+        False
+    )
     end_user_header: Annotated[
         str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a key that may do so names its end user.")
     ] = "x-end-user"
@@ -64,14 +68,25 @@ class ApiKey(Plugin[Settings]):
         super().__init__(settings, host)
         if not settings.keys and not settings.file:
             raise ValueError("neither keys nor file is set: nobody could call")
+        if settings.first_key and not settings.file:
+            raise ValueError("first_key needs a file to keep it in")
         self._keys = _by_digest(settings.keys)
 
     async def start(self) -> None:
-        """Read the file of keys. Raises `ValueError` where it is missing, wrong, or readable by others."""
+        """Read the file of keys. Raises `ValueError` where it is missing, wrong, or open to others."""
         if self.settings.file:
             path = self.host.state / self.settings.file
-            found = await asyncio.to_thread(_read, path)
+            found = await asyncio.to_thread(_read, path, self.settings.first_key)
+            if self.settings.first_key and not found and not self.settings.keys:
+                found = [await self._first_key(path)]
             self._keys = _by_digest([*self.settings.keys, *found])
+
+    async def _first_key(self, path: Path) -> Key:
+        secret = new_key()
+        key = Key(name="first", digest=f"sha256:{key_digest(secret)}")
+        await asyncio.to_thread(_append, path, key)
+        self.host.tell(f"API key: {secret}  (made now, not shown again; its digest is in {path})")
+        return key
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         key = self._key(_credential(call.headers))
@@ -158,7 +173,9 @@ def _by_digest(keys: Iterable[Key]) -> dict[str, Key]:
     return found
 
 
-def _read(path: Path) -> list[Key]:
+def _read(path: Path, may_be_missing: bool) -> list[Key]:
+    if may_be_missing and not path.exists():
+        return []
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -168,6 +185,15 @@ def _read(path: Path) -> list[Key]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     return [_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _append(path: Path, key: Key) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(key) + b"\n")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _line(path: Path, number: int, line: bytes) -> Key:

@@ -7,11 +7,13 @@ Put it first, so that refusals are logged too. Never a key, never a header. What
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Observer, Reply, Text, Usage
+from sidegate.contract.spending import NOTHING, spent
 from sidegate.errors import SidegateError
 
 _REDACTED = "[redacted]"
@@ -99,8 +101,8 @@ class _Said:
 
 def _line(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     served = next((a for a in reversed(call.attempts) if a.committed), call.attempts[-1] if call.attempts else None)
-    usage = reply.usage or (served.usage if served else None) or Usage()
-    first = call.notes.first_token
+    usages = [spent(attempt, call.operation) for attempt in call.attempts]
+    costs = [_cost(call, attempt, usage) for attempt, usage in zip(call.attempts, usages, strict=True)]
     return {
         "call": call.id,
         "route": call.route,
@@ -117,37 +119,54 @@ def _line(call: Call, reply: Reply, now: float) -> dict[str, Any]:
         "status": reply.status,
         "ending": reply.ending.value,
         "error": reply.error.code if reply.error else None,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_tokens": usage.cache_read_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "usage_estimated": usage.estimated,
-        "cost_nano_usd": _cost(call.attempts),
-        "time_to_first_token": _seconds(call.started, first),
+        "input_tokens": _sum([usage.input_tokens for usage in usages]),
+        "output_tokens": _sum([usage.output_tokens for usage in usages]),
+        "cached_tokens": _told([usage.cache_read_tokens for usage in usages]),
+        "reasoning_tokens": _told([usage.reasoning_tokens for usage in usages]),
+        "usage_estimated": any(usage.estimated for usage in usages),
+        "cost_nano_usd": _sum(costs),
+        "time_to_first_token": _seconds(call.started, call.notes.first_token),
         "duration": _seconds(call.started, now),
-        "tokens_per_second": _pace(usage.output_tokens, call, now),
-        "attempts": [_attempt(attempt) for attempt in call.attempts],
+        "tokens_per_second": _pace(usages[-1].output_tokens if usages else None, call, now),
+        "attempts": [_attempt(attempt, cost, reply, now) for attempt, cost in zip(call.attempts, costs, strict=True)],
         "plugin_seconds": {name: round(seconds, 6) for name, seconds in call.notes.plugin_seconds.items()},
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> dict[str, Any]:
+    """A try; one that nobody closed ended when and as the call did."""
     return {
         "provider": attempt.provider,
         "target": attempt.target,
         "status": attempt.status,
-        "ending": attempt.ending.value if attempt.ending else None,
+        "ending": (attempt.ending or reply.ending).value,
         "error": attempt.error,
-        "duration": _seconds(attempt.started, attempt.ended),
-        "cost_nano_usd": attempt.cost,
+        "duration": _seconds(attempt.started, now if attempt.ended is None else attempt.ended),
+        "cost_nano_usd": cost,
     }
 
 
-def _cost(attempts: list[Attempt]) -> int | None:
-    """All attempts together; unknown if any of them is. One that never left the gateway cost nothing."""
-    costs = [attempt.cost if attempt.sent else attempt.cost or 0 for attempt in attempts]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
+def _cost(call: Call, attempt: Attempt, usage: Usage) -> int | None:
+    """What the ledger will say: it settles by the same usage and price, after all plugins."""
+    if usage is NOTHING:
+        return 0
+    return call.notes.price(replace(attempt, usage=usage)) if call.notes.price else attempt.cost
+
+
+def _sum(values: list[int | None]) -> int | None:
+    """Unknown if one of them is."""
+    known = _known(values)
+    return sum(known) if len(known) == len(values) else None
+
+
+def _told(values: list[int | None]) -> int | None:
+    """Of the finer kinds of tokens: as far as providers told."""
+    known = _known(values)
+    return sum(known) if known else None
+
+
+def _known(values: list[int | None]) -> list[int]:
+    return [value for value in values if value is not None]
 
 
 def _seconds(start: float, end: float | None) -> float | None:

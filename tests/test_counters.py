@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidegate.contract import SystemClock
+from sidegate.counters.rates import LocalRates
+from sidegate.counters.slots import LocalSlots
+from sidegate.errors import Refusal
+from tests.plugins.calls import HandClock
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bucket_gives_its_limit_and_then_says_when_to_come_back() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock)
+    assert [rates.take("a", 3, 60).remaining for _ in range(3)] == [2, 1, 0]
+    refused = rates.take("a", 3, 60)
+    assert (refused.allowed, refused.limit, refused.remaining) == (False, 3, 0)
+    assert refused.retry_after == pytest.approx(20, abs=0.001)
+    assert refused.reset == pytest.approx(60, abs=0.001)
+    clock.pass_by(refused.retry_after)
+    assert rates.take("a", 3, 60).allowed
+    assert not rates.take("a", 3, 60).allowed
+
+
+def test_a_refused_take_takes_nothing() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock)
+    rates.take("a", 10, 60, 8)
+    for _ in range(100):
+        assert not rates.take("a", 10, 60, 3).allowed
+    assert rates.take("a", 10, 60, 2).allowed
+
+
+def test_more_than_the_limit_is_refused_and_does_not_raise() -> None:
+    rates = LocalRates(HandClock())
+    grant = rates.take("a", 3, 60, 4)
+    assert (grant.allowed, grant.remaining, grant.retry_after) == (False, 3, 60)
+    assert len(rates) == 0
+
+
+def test_a_negative_amount_cannot_give_back_what_others_took() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        LocalRates(HandClock()).take("a", 3, 60, -1)
+
+
+@pytest.mark.parametrize(("limit", "period"), [(0, 60.0), (1, 0.0), (1, float("inf")), (1, float("nan"))])
+def test_a_limit_that_means_nothing_is_refused(limit: int, period: float) -> None:
+    with pytest.raises(ValueError, match="limit must be"):
+        LocalRates(HandClock()).take("a", limit, period)
+
+
+def test_peek_takes_nothing_and_keeps_nothing() -> None:
+    rates = LocalRates(HandClock())
+    assert rates.peek("a", 2, 60).remaining == 2
+    assert len(rates) == 0
+    rates.take("a", 2, 60)
+    assert [rates.peek("a", 2, 60).remaining for _ in range(5)] == [1] * 5
+
+
+def test_key_limit_and_period_each_have_a_bucket_of_their_own() -> None:
+    rates = LocalRates(HandClock())
+    assert rates.take("a", 1, 60).allowed
+    assert rates.take("b", 1, 60).allowed
+    assert rates.take("a", 2, 60).allowed
+    assert rates.take("a", 1, 3600).allowed
+    assert not rates.take("a", 1, 60).allowed
+
+
+def test_a_full_table_refuses_new_keys_and_never_forgets_one_in_use() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock, max_keys=3)
+    for key in "abc":
+        assert rates.take(key, 1, 60).allowed
+        clock.pass_by(10)
+    full = rates.take("d", 1, 60)
+    assert not full.allowed
+    assert full.retry_after == pytest.approx(30, abs=0.001)
+    assert not rates.peek("d", 1, 60).allowed
+    assert not rates.take("a", 1, 60).allowed
+    clock.pass_by(full.retry_after)
+    assert rates.take("d", 1, 60).allowed
+    assert len(rates) == 3
+    assert not rates.take("b", 1, 60).allowed
+
+
+def test_a_drained_bucket_is_found_behind_one_that_drains_slowly() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock, max_keys=2)
+    rates.take("slow", 1, 86_400)
+    rates.take("fast", 1, 1)
+    clock.pass_by(2)
+    assert rates.take("new", 1, 60).allowed
+    assert not rates.take("slow", 1, 86_400).allowed
+
+
+def test_memory_follows_the_keys_in_use() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock)
+    for number in range(5000):
+        rates.take(f"caller-{number}", 5, 1)
+        clock.pass_by(0.1)
+    assert len(rates) < 20
+
+
+def test_a_full_table_of_busy_keys_costs_a_new_key_a_bounded_look() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock, max_keys=5000)
+    for number in range(5000):
+        rates.take(f"{number}", 10, 10)
+    clock.pass_by(0.5)
+    for number in range(5000):
+        rates.take(f"{number}", 10, 10, 5)
+    clock.pass_by(0.6)
+    refused = rates.take("new", 10, 10)
+    assert not refused.allowed
+    assert refused.retry_after > 0
+
+
+def test_no_loop_is_needed() -> None:
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+    assert LocalRates(SystemClock()).take("a", 1, 60).allowed
+
+
+@given(
+    limit=st.integers(1, 50),
+    period=st.sampled_from([0.5, 1.0, 7.3, 60.0, 3600.0]),
+    steps=st.lists(st.tuples(st.floats(0, 2), st.integers(0, 60)), max_size=60),
+)
+def test_never_more_than_a_burst_and_the_steady_pace(limit: int, period: float, steps: list[tuple[float, int]]) -> None:
+    clock = HandClock()
+    rates = LocalRates(clock)
+    taken: list[tuple[float, int]] = []
+    for share, amount in steps:
+        clock.pass_by(share * period)
+        before = rates.peek("k", limit, period)
+        grant = rates.take("k", limit, period, amount)
+        assert grant.allowed == (amount <= before.remaining)
+        assert 0 <= grant.remaining <= limit
+        assert grant.remaining == before.remaining - (amount if grant.allowed else 0)
+        assert (grant.retry_after == 0) == grant.allowed
+        if grant.allowed:
+            taken.append((clock.seconds, amount))
+        elif amount <= limit:
+            clock.pass_by(grant.retry_after)
+            assert rates.peek("k", limit, period).remaining >= amount
+    for first in range(len(taken)):
+        total = 0
+        for at, amount in taken[first:]:
+            total += amount
+            assert total <= limit * (1 + (at - taken[first][0]) / period) + 1e-3
+
+
+@given(
+    max_keys=st.integers(1, 4),
+    steps=st.lists(st.tuples(st.sampled_from("abcdefg"), st.floats(0, 70), st.integers(1, 3)), max_size=60),
+)
+def test_bounded_memory_never_lets_through_what_unbounded_memory_refuses(
+    max_keys: int, steps: list[tuple[str, float, int]]
+) -> None:
+    clock = HandClock()
+    small, large = LocalRates(clock, max_keys), LocalRates(clock)
+    for key, seconds, amount in steps:
+        clock.pass_by(seconds)
+        grant = small.take(key, 3, 60, amount)
+        assert len(small) <= max_keys
+        assert not grant.allowed or large.take(key, 3, 60, amount).allowed
+
+
+# --- slots ------------------------------------------------------------------------------------------------------------
+
+
+class People:
+    """Tasks that hold a slot until they are told to leave."""
+
+    def __init__(self, slots: LocalSlots) -> None:
+        self.slots = slots
+        self.inside: list[str] = []
+        self.order: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self._leave: dict[str, asyncio.Event] = {}
+
+    async def come(self, name: str, limit: int = 1, queue: int = 10, wait: float = 30) -> None:
+        self._leave[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._stay(name, limit, queue, wait))
+        await settled()
+
+    async def leave(self, name: str) -> None:
+        self._leave[name].set()
+        await settled()
+
+    async def cancel(self, name: str) -> None:
+        self.tasks[name].cancel()
+        await settled()
+
+    async def _stay(self, name: str, limit: int, queue: int, wait: float) -> None:
+        async with self.slots.hold("k", limit, queue=queue, wait=wait):
+            self.inside.append(name)
+            self.order.append(name)
+            try:
+                await self._leave[name].wait()
+            finally:
+                self.inside.remove(name)
+
+    async def all_gone(self) -> list[Any]:
+        for event in self._leave.values():
+            event.set()
+        return await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+async def settled() -> None:
+    """Lets every task run as far as it can."""
+    for _ in range(6):
+        await asyncio.sleep(0)
+
+
+async def test_first_come_is_first_served() -> None:
+    people = People(LocalSlots(HandClock()))
+    for name in "abcd":
+        await people.come(name)
+    assert (people.inside, people.slots.in_use("k"), people.slots.waiting("k")) == (["a"], 1, 3)
+    await people.leave("a")
+    assert people.inside == ["b"]
+    await people.all_gone()
+    assert people.order == ["a", "b", "c", "d"]
+    assert len(people.slots) == 0
+
+
+async def test_nobody_overtakes_the_queue() -> None:
+    people = People(LocalSlots(HandClock()))
+    await people.come("a")
+    await people.come("b")
+    people._leave["a"].set()
+    await people.come("c", queue=0)
+    await people.all_gone()
+    assert people.order[:2] == ["a", "b"]
+
+
+async def test_a_full_queue_refuses_and_says_when() -> None:
+    clock = HandClock()
+    slots = LocalSlots(clock)
+    people = People(slots)
+    await people.come("a")
+    await people.come("b", queue=1)
+    with pytest.raises(Refusal) as refused:
+        async with slots.hold("k", 1, queue=1, wait=30):
+            pass
+    assert (refused.value.status, refused.value.code) == (429, "concurrency_limit_exceeded")
+    assert refused.value.retry_after == 1
+    clock.pass_by(8)
+    await people.leave("a")
+    with pytest.raises(Refusal) as refused:
+        async with slots.hold("k", 1, queue=0, wait=30):
+            pass
+    assert refused.value.retry_after == 8
+    await people.all_gone()
+
+
+async def test_a_wait_in_vain_is_refused_and_leaves_no_trace() -> None:
+    people = People(LocalSlots(HandClock()))
+    await people.come("a")
+    with pytest.raises(Refusal):
+        async with people.slots.hold("k", 1, queue=5, wait=0.001):
+            pass
+    assert people.slots.waiting("k") == 0
+    await people.leave("a")
+    assert len(people.slots) == 0
+    await people.all_gone()
+
+
+async def test_a_cancelled_holder_gives_its_slot_to_the_next() -> None:
+    people = People(LocalSlots(HandClock()))
+    await people.come("a")
+    await people.come("b")
+    await people.cancel("a")
+    assert people.inside == ["b"]
+    await people.all_gone()
+    assert len(people.slots) == 0
+
+
+async def test_a_slot_given_to_one_who_is_cancelled_in_that_moment_is_passed_on() -> None:
+    people = People(LocalSlots(HandClock()))
+    for name in "abc":
+        await people.come(name)
+    people._leave["a"].set()
+    for _ in range(10):
+        if people.slots.waiting("k") == 1:
+            break
+        await asyncio.sleep(0)
+    assert people.order == ["a"]
+    people.tasks["b"].cancel()
+    await settled()
+    assert people.inside == ["c"]
+    assert people.order == ["a", "c"]
+    await people.all_gone()
+    assert len(people.slots) == 0
+
+
+async def test_an_error_in_the_block_frees_the_slot() -> None:
+    slots = LocalSlots(HandClock())
+    with pytest.raises(KeyError):
+        async with slots.hold("k", 1, queue=0, wait=0):
+            raise KeyError
+    assert (slots.in_use("k"), len(slots)) == (0, 0)
+
+
+async def test_keys_do_not_share_slots() -> None:
+    slots = LocalSlots(HandClock())
+    async with slots.hold("a", 1, queue=0, wait=0), slots.hold("b", 1, queue=0, wait=0):
+        assert len(slots) == 2
+
+
+async def test_one_who_needs_an_emptier_room_lets_the_next_in_when_it_gives_up() -> None:
+    people = People(LocalSlots(HandClock()))
+    await people.come("a", limit=2)
+    await people.come("modest", limit=1)
+    await people.come("b", limit=2)
+    assert people.inside == ["a"]
+    await people.cancel("modest")
+    assert people.inside == ["a", "b"]
+    await people.all_gone()
+
+
+Step = tuple[str, int]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    limit=st.integers(1, 3),
+    queue=st.integers(0, 4),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["come", "leave", "cancel", "leave+cancel"]), st.integers(0, 9)), max_size=40
+    ),
+)
+def test_slots_are_neither_lost_nor_invented(limit: int, queue: int, steps: list[Step]) -> None:
+    asyncio.run(_walk(limit, queue, steps))
+
+
+async def _walk(limit: int, queue: int, steps: list[Step]) -> None:
+    people = People(LocalSlots(HandClock()))
+    for number, (what, whom) in enumerate(steps):
+        names = list(people.tasks)
+        if what == "come" or not names:
+            await people.come(f"{number}", limit, queue)
+        elif what == "leave":
+            await people.leave(names[whom % len(names)])
+        elif what == "cancel":
+            await people.cancel(names[whom % len(names)])
+        else:
+            people._leave[names[whom % len(names)]].set()
+            await asyncio.sleep(0)
+            await people.cancel(names[(whom + 1) % len(names)])
+        assert people.slots.in_use("k") == len(people.inside) <= limit
+        assert people.slots.waiting("k") <= queue
+        assert not people.slots.waiting("k") or len(people.inside) == limit
+    for outcome in await people.all_gone():
+        assert outcome is None or isinstance(outcome, Refusal | asyncio.CancelledError)
+    assert len(people.slots) == 0
