@@ -118,7 +118,7 @@ class Service:
                 return await router(call)
 
     def _settle(self, call: Call, reply: Reply, seconds: float) -> None:
-        self.ledger.settle(settle(call, reply, seconds))
+        self.ledger.settle(*settle(call, reply, seconds))
         self.metrics.ended(call, reply, seconds)
 
     def _plugin_failed(self, name: str, error: Exception) -> None:

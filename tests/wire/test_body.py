@@ -84,7 +84,7 @@ def test_a_wrong_value_inside_is_named_by_its_place() -> None:
     decoder = msgspec.json.Decoder(Outer)
     for raw, param in (
         (b'{"messages": [{"role": 1}]}', "messages[0].role"),
-        (b'{"messages": [{}]}', "messages[0]"),
+        (b'{"messages": [{}]}', "messages[0].role"),
         (b'{"messages": [], "n": 0}', "n"),
         (b"{}", "messages"),
     ):

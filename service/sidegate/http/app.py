@@ -45,20 +45,20 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
     handler = service.handlers[route.pipeline]
     served = route.operations or ("chat", "text_completion", "embeddings", "models", "calls")
     found: list[tuple[str, Endpoint, str]] = [
-        (route.prefix + path, CallEndpoint(service, route, handler, DIALECTS[name]), "POST")
+        (route.prefix + path, CallEndpoint(service, route, handler, DIALECTS[name]).answer, "POST")
         for path, name in CALLS.items()
         if DIALECTS[name].operation in served
     ]
     if "models" in served:
         models = _by_vendor(
             *(
-                RecordEndpoint(service, route, handler, "models", DIALECTS[n])
+                RecordEndpoint(service, route, handler, "models", DIALECTS[n]).answer
                 for n in ("openai.chat", "anthropic.messages")
             )
         )
         found += [(route.prefix + "/v1/models", models, "GET"), (route.prefix + "/v1/models/{id:.+}", models, "GET")]
     if "calls" in served:
-        calls = RecordEndpoint(service, route, handler, "calls", Own())
+        calls = RecordEndpoint(service, route, handler, "calls", Own()).answer
         found.append((route.prefix + "/v1/calls/{id:[0-9a-f]{32}}", calls, "GET"))
     return found
 

@@ -33,7 +33,7 @@ class CallEndpoint:
         self._dialect = dialect
         self._exchange = Exchange(service, route, handler, dialect)
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         call_id = secrets.token_hex(16)
         asked = await self._ask(request)
         fields = asked.fields

@@ -27,7 +27,7 @@ class RecordEndpoint:
         self._voice = voice
         self._exchange = Exchange(service, route, handler, voice)
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         service = self._service
         subject = request.match_info.get("id", "")
         outlet = BufferOutlet(self._voice.name, None, service.clock)

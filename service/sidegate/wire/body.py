@@ -27,6 +27,7 @@ UNREADABLE = (MsgspecError, UnicodeDecodeError, RecursionError)
 _ENCODER = msgspec.json.Encoder()
 _FIELDS: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _PLACE = re.compile(r"^(?P<problem>.*) - at `\$\.?(?P<place>.*)`$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(\w+)`")
 _MESSAGE_LIMIT = 500
 
 
@@ -77,14 +78,15 @@ def convert(fields: Mapping[str, Any], decoder: msgspec.json.Decoder[T]) -> T:
 
 def wrong_type(error: Exception, prefix: str = "") -> BadRequest:
     """A decoder's complaint as a `BadRequest`; `prefix` is the place of what was decoded."""
-    found = _PLACE.match(str(error))
-    if found:
-        place = _join(prefix, found["place"])
-        return BadRequest(f"{place}: {found['problem']}"[:_MESSAGE_LIMIT], param=place)
     problem = str(error) if isinstance(error, MsgspecError) else "The value cannot be read."
-    missing = re.search(r"missing required field `(\w+)`", problem)
-    param = _join(prefix, missing[1] if missing else "") or None
-    return BadRequest((f"{prefix}: {problem}" if prefix else problem)[:_MESSAGE_LIMIT], param=param)
+    found = _PLACE.match(problem)
+    place = prefix
+    if found:
+        problem, place = found["problem"], _join(prefix, found["place"])
+    missing = _MISSING.search(problem)
+    if missing:
+        problem, place = "missing", _join(place, missing[1])
+    return BadRequest((f"{place}: {problem}" if place else problem)[:_MESSAGE_LIMIT], param=place or None)
 
 
 def check_duplicates(body: bytes) -> None:

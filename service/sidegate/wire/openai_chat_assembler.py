@@ -70,7 +70,10 @@ class Gathered:
                 pass
 
     def _call(self, call: ToolCall) -> None:
-        place, first = self._places.place(call)
+        placed = self._places.place(call)
+        if placed is None:
+            return
+        place, first = placed
         if first:
             self.calls.append([None, None, []])
         known = self.calls[place]

@@ -31,12 +31,14 @@ class Calls:
         self._places: dict[int, int] = {}
         self._ids: list[str | None] = []
 
-    def place(self, call: ToolCall) -> tuple[int, bool]:
+    def place(self, call: ToolCall) -> tuple[int, bool] | None:
         """The index of the call that this piece belongs to, and whether it is its first."""
         place = self._places.get(call.block)
         if place is not None and not self._another(call, self._ids[place]):
             self._ids[place] = self._ids[place] or call.id
             return place, False
+        if place is None and call.id is None and call.name is None:
+            return None
         place = self._places[call.block] = len(self._ids)
         self._ids.append(call.id)
         return place, True
@@ -79,7 +81,8 @@ class ChatWriter(StreamWriter):
             case RefusalText(text, choice):
                 return choice, {"refusal": text}
             case ToolCall():
-                return part.choice, {"tool_calls": [self._call(part)]}
+                call = self._call(part)
+                return None if call is None else (part.choice, {"tool_calls": [call]})
             case Opaque(kind, choice, _, data) if kind.startswith(OPAQUE):
                 return choice, {kind.removeprefix(OPAQUE): data}
             case _:
@@ -91,8 +94,11 @@ class ChatWriter(StreamWriter):
         self._roles.add(choice)
         return {"role": "assistant", **delta}
 
-    def _call(self, call: ToolCall) -> dict[str, Any]:
-        index, first = self._calls.setdefault(call.choice, Calls()).place(call)
+    def _call(self, call: ToolCall) -> dict[str, Any] | None:
+        placed = self._calls.setdefault(call.choice, Calls()).place(call)
+        if placed is None:
+            return None
+        index, first = placed
         function: dict[str, Any] = {"arguments": call.arguments}
         if not first:
             return {"index": index, "function": function}

@@ -1,0 +1,191 @@
+"""The plugins that need no money, in a real gateway: both dialects, streamed and buffered, cut off and failing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from sidegate.contract import Call, Handler, Plugin, Reply
+from sidegate.counters.slots import LocalSlots
+from sidegate.testing import Running, demo_config, gateway
+from sidegate_plugins.api_key import key_digest
+
+SECRET = "sg-0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+LOG = {"use": "sidegate_plugins.log:Log"}
+KEYS = {
+    "use": "sidegate_plugins.api_key:ApiKey",
+    "settings": {"keys": [{"name": "ann", "digest": key_digest(SECRET), "team": "red"}]},
+}
+SLOTS = {"use": "sidegate_plugins.concurrency:Concurrency", "settings": {"limits": [{"name": "own", "calls": 1}]}}
+SLOW = {"demo": {"dialect": "demo", "settings": {"tokens_per_second": 20, "first_token": 0}}}
+
+PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+
+everywhere = pytest.mark.parametrize(
+    ("dialect", "stream"), [("openai", True), ("openai", False), ("anthropic", True), ("anthropic", False)]
+)
+
+
+class Failing(Plugin[None]):
+    """Raises when the reply is over, as a broken plugin does."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        await handler(call)
+        raise KeyError("broken")
+
+
+FAILING = {"use": f"{__name__}:Failing"}
+
+
+class Client:
+    def __init__(self, running: Running, session: aiohttp.ClientSession, dialect: str, stream: bool) -> None:
+        self.running = running
+        self._session = session
+        self._dialect = dialect
+        self._stream = stream
+
+    def post(self, key: str = SECRET, model: str = "demo", **headers: str) -> Any:
+        body = {
+            "model": model,
+            "max_tokens": 30,
+            "stream": self._stream,
+            "messages": [{"role": "user", "content": "Tell me of the sea."}],
+        }
+        given = {"authorization": f"Bearer {key}", "anthropic-version": "2023-06-01", **headers}
+        return self._session.post(self.running.url + PATHS[self._dialect], json=body, headers=given)
+
+    async def ask(self, **given: str) -> tuple[int, bytes, dict[str, str]]:
+        async with self.post(**given) as response:
+            return response.status, await response.read(), {k.lower(): v for k, v in response.headers.items()}
+
+    async def last_line(self, count: int = 1) -> dict[str, Any]:
+        """The last of `count` calls in the log; they are written when the call ends, which a client cannot see."""
+        async with asyncio.timeout(5):
+            while len(self.running.log.events("call")) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return self.running.log.events("call")[-1]
+
+
+@asynccontextmanager
+async def served(dialect: str, stream: bool, *plugins: dict[str, Any], **rest: Any) -> AsyncIterator[Client]:
+    async with gateway(demo_config(*plugins, **rest)) as running, aiohttp.ClientSession() as session:
+        yield Client(running, session, dialect, stream)
+
+
+@everywhere
+async def test_a_call_with_a_key_is_answered_and_logged_without_it(dialect: str, stream: bool) -> None:
+    async with served(dialect, stream, LOG, KEYS) as client:
+        status, _, _ = await client.ask()
+        line = await client.last_line()
+        assert status == 200
+        assert (line["caller"], line["team"], line["status"], line["ending"]) == ("ann", "red", 200, "complete")
+        assert (line["provider"], line["delivery"]) == ("demo", "stream" if stream else "buffered")
+        assert line["input_tokens"] > 0
+        assert line["output_tokens"] > 0
+        assert SECRET.encode() not in client.running.log.data
+        assert b"sea" not in client.running.log.data
+
+
+@everywhere
+async def test_a_call_without_a_key_is_refused_in_the_clients_words_and_logged(dialect: str, stream: bool) -> None:
+    async with served(dialect, stream, LOG, KEYS) as client:
+        status, body, headers = await client.ask(key="sg-wrong")
+        line = await client.last_line()
+    assert status == 401
+    assert headers["www-authenticate"] == 'Bearer realm="sidegate"'
+    assert (b'"type":"error"' in body) == (dialect == "anthropic")
+    assert (line["ending"], line["error"], line["attempts"], line["cost_nano_usd"]) == (
+        "refused",
+        "invalid_api_key",
+        [],
+        0,
+    )
+
+
+@everywhere
+async def test_a_model_out_of_sight_does_not_exist(dialect: str, stream: bool) -> None:
+    access = {"use": "sidegate_plugins.model_access:ModelAccess", "settings": {"callers": {"ann": ["demo"]}}}
+    async with served(dialect, stream, KEYS, access) as client, aiohttp.ClientSession() as session:
+        assert (await client.ask())[0] == 200
+        hidden, unknown = await client.ask(model="demo-2"), await client.ask(model="nothing")
+        assert (hidden[0], unknown[0]) == (404, 404)
+        url, headers = f"{client.running.url}/v1/models", {"x-api-key": SECRET}
+        async with session.get(url, headers=headers) as response:
+            assert [model["id"] for model in (await response.json())["data"]] == ["demo"]
+
+
+@everywhere
+async def test_a_rate_limit_is_told_in_headers_and_refuses_with_retry_after(dialect: str, stream: bool) -> None:
+    limit = {
+        "use": "sidegate_plugins.rate_limit:RateLimit",
+        "settings": {"limits": [{"name": "rpm", "requests": 2, "period": "minute"}]},
+    }
+    async with served(dialect, stream, KEYS, limit) as client:
+        first, _, third = [await client.ask() for _ in range(3)]
+    assert (first[0], first[2]["x-ratelimit-remaining-requests"], first[2]["ratelimit-policy"]) == (
+        200,
+        "1",
+        '"rpm";q=2;w=60',
+    )
+    assert third[0] == 429
+    assert third[2]["x-ratelimit-remaining-requests"] == "0"
+    assert 25 <= int(third[2]["retry-after"]) <= 31
+
+
+@everywhere
+async def test_a_second_call_is_refused_while_the_first_runs_and_let_in_after(dialect: str, stream: bool) -> None:
+    async with served(dialect, stream, LOG, KEYS, SLOTS, providers=SLOW) as client:
+        first = asyncio.create_task(client.ask())
+        await holding(client.running, 1)
+        status, _, headers = await client.ask()
+        assert (status, "retry-after" in headers) == (429, True)
+        assert (await first)[0] == 200
+        await holding(client.running, 0)
+
+
+@everywhere
+async def test_a_client_that_leaves_frees_its_slot_and_is_logged(dialect: str, stream: bool) -> None:
+    async with served(dialect, stream, LOG, KEYS, SLOTS, providers=SLOW) as client:
+        asking = asyncio.create_task(read_a_little(client))
+        await holding(client.running, 1)
+        if stream:
+            await asking
+        else:
+            asking.cancel()
+            await asyncio.wait([asking])
+        await holding(client.running, 0)
+        line = await client.last_line()
+        assert line["ending"] == "client_gone"
+        assert [attempt["ending"] for attempt in line["attempts"]] == ["client_gone"]
+
+
+@everywhere
+async def test_a_plugin_that_breaks_frees_the_slot_and_is_logged(dialect: str, stream: bool) -> None:
+    async with served(dialect, stream, LOG, KEYS, SLOTS, FAILING) as client:
+        for count in (1, 2):
+            status, body, _ = await client.ask()
+            line = await client.last_line(count)
+            assert b"broken" not in body
+            assert (status, line["ending"], line["error"]) == (200 if stream else 500, "failed", "plugin_error")
+        await holding(client.running, 0)
+
+
+async def read_a_little(client: Client) -> None:
+    """Reads the first bytes, then hangs up."""
+    async with client.post() as response:
+        await response.content.readany()
+        response.close()
+
+
+async def holding(running: Running, count: int) -> None:
+    """Waits until so many keys have a slot in use."""
+    slots = running.service.host.slots
+    assert isinstance(slots, LocalSlots)
+    async with asyncio.timeout(5):
+        while len(slots) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
