@@ -190,6 +190,25 @@ def test_a_stream_gathered_and_split_again_says_the_same(case: Case) -> None:
     assert json.loads(body)["object"] == "chat.completion"
 
 
+@pytest.mark.parametrize("case", STREAMS)
+def test_the_vendors_own_client_reads_what_is_written(case: Case) -> None:
+    types = pytest.importorskip("openai.types.chat")
+    streaming = pytest.importorskip("openai.lib.streaming.chat")
+    encoder = chat.encoder(ENVELOPE)
+    state = streaming.ChatCompletionStreamState()
+    written = b"".join(encoder.encode(chat.read_event(event)) for event in split(case.body))
+    for payload in payloads(written):
+        state.handle_chunk(types.ChatCompletionChunk.model_validate(payload))
+    expected = said(read(chat, case.body))
+    for choice in state.current_completion_snapshot.choices:
+        assert (choice.message.content or "") == expected[choice.index]["text"]
+        calls = [[call.id, call.function.name, call.function.arguments] for call in choice.message.tool_calls or []]
+        assert calls == expected[choice.index]["calls"]
+    assembler = chat.assembler(ENVELOPE)
+    assembler.add(read(chat, case.body))
+    types.ChatCompletion.model_validate_json(assembler.body())
+
+
 @pytest.mark.parametrize("case", WHOLES)
 def test_a_whole_body_is_measured(case: Case) -> None:
     meter = chat.meter()
