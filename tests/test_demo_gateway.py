@@ -129,3 +129,10 @@ async def test_a_cut_is_not_a_clean_end() -> None:
         with pytest.raises(openai.APIError):
             await read()
     assert "".join(said).startswith("Happy to help!")
+
+
+async def test_usage_is_told_on_a_stream_only_to_whom_asked() -> None:
+    async with gateway(demo_config()) as running, client(running) as ai:
+        stream = await ai.chat.completions.create(model="demo", messages=QUESTION, stream=True)
+        events = [event async for event in stream]
+    assert all(event.usage is None and event.choices for event in events)
