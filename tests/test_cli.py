@@ -162,6 +162,11 @@ def test_a_right_config_is_ok_with_its_warnings(run: Callable[..., Ran], config:
         ("name: all,", "name: free,", "routes[1].name: another route has the name `free`"),
         ("name: all,", "name: all, prefix: /free, operations: [chat],", "routes[1]: is never reached"),
         ("x-team: a", '"x-team": "a\\r\\nx: y"', "providers.openai.headers.x-team: a value is printable ASCII"),
+        (
+            "models:\n",
+            "  d: {dialect: demo, settings: {fial: 1}}\nmodels:\n",
+            "providers.d.settings: unknown field `fial`",
+        ),
         ("name: free,", 'name: "(",', "routes[0].name: Expected str matching regex"),
         ("rpm: ${RPM:-30}", "rpm: 0", "pipelines.main[1].settings: Expected int >= 1 - at $.rpm"),
         ("rpm: ${RPM:-30}", "", "pipelines.main[1].settings: missing required field `rpm`"),

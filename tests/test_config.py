@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from sidegate.config import ConfigErrors, Loaded, mask, read_config, read_mapping, secrets_in
 from sidegate.config.masking import Interpolated
 from sidegate.errors import ConfigError
-from sidegate.settings import Target
+from sidegate.settings import Settings, Target
 
 BASE = Path("/etc/sidegate")
 
@@ -351,6 +354,7 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
             {"providers": provider(dialect="opnai")},
             "providers.one.dialect: expected one of `openai`, `anthropic`, `demo`, did you mean `openai`?",
         ),
+        ({"providers": provider(settings={"a": 1})}, "providers.one.settings: only the demo provider has settings"),
         ({"providers": {"one": {}}}, "providers.one: missing required field `dialect`"),
         ({"providers": {"one": None}}, "providers.one: Expected object, got null"),
         ({"providers": provider(headers={"x": 1})}, "providers.one.headers.x: Expected str, got int"),
@@ -666,3 +670,51 @@ def test_a_route_for_what_earlier_ones_left_over_is_fine() -> None:
         {"name": "c", "pipeline": "main"},
     ]
     assert [route.name for route in read(config(routes=routes)).settings.routes] == ["a", "b", "c"]
+
+
+# --- whatever stands there --------------------------------------------------------------------------------------------
+
+KEYS = {
+    "timeouts",
+    "connect",
+    "dialect",
+    "base_url",
+    "api_key_file",
+    "headers",
+    "plugins",
+    "attempt",
+    "use",
+    "settings",
+}
+KEYS |= {"name", "pipeline", "prefix", "operations", "url", "host", "port", *(known.name for known in fields(Settings))}
+WORDS = st.sampled_from([*sorted(KEYS), "openai", "demo", "${X}", "${Y:-3}", "${"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=6)
+DATA = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4), max_leaves=20
+)
+
+
+@given(st.dictionaries(WORDS, DATA, max_size=5), st.booleans())
+def test_nothing_but_config_errors_comes_out_of_any_data(data: dict[str, Any], usable: bool) -> None:
+    try:
+        read({**config(), **data} if usable else data, {"X": "x"})
+    except ConfigErrors as error:
+        told = [str(each) for each in error.errors]
+    else:
+        told = ["fine"]
+    assert told
+    assert not [line for line in told if "\n" in line]
+
+
+PIECES = st.sampled_from(["a:", "- ", "  ", "\n", "{", "}", "[", "]", "!x ", "&a ", "*a ", "'", '"', "|", "? ", "<<: "])
+TEXT = st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join)
+
+
+@given(TEXT, st.sampled_from(["yaml", "toml", "json"]))
+def test_nothing_but_config_errors_comes_out_of_any_text(
+    tmp_path_factory: pytest.TempPathFactory, text: str, ending: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any.{ending}"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigErrors):
+        read_config(path, {})

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from sidegate.config.conversion import Conversion
+from sidegate.config.conversion import convert_settings
 from sidegate.config.masking import secrets_in
 from sidegate.config.mistakes import Mistakes, one_line, render
 from sidegate.contract.host import Host
@@ -163,19 +163,12 @@ class _Loading:
         if settings_type is None and use.settings:
             self.mistakes.add(render(path), f"{use.use} has no settings")
             return None
-        settings = None if settings_type is None else self._settings(use, settings_type, render(path))
-        if settings is None and settings_type is not None:
-            return None
+        settings = None
+        if settings_type is not None:
+            settings = convert_settings(use.settings, settings_type, render(path), self.mistakes, self.base)
+            if settings is None:
+                return None
         return self._made(cls, settings, place)
-
-    def _settings(self, use: Use, settings_type: Any, place: str) -> Any:
-        """The settings as the plugin's type; the place within them is said last: `- at $.rpm`."""
-        inner = Mistakes()
-        made = Conversion(inner, self.base).convert(use.settings, settings_type)
-        self.mistakes.secrets |= inner.secrets
-        for where, problem in inner.found:
-            self.mistakes.add(place, f"{problem} - at $.{where}" if where else problem)
-        return made
 
     def _made(self, cls: type[AnyPlugin], settings: Any, place: str) -> AnyPlugin | None:
         try:

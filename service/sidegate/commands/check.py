@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from sidegate.config import Loaded, read_config
+from sidegate.config import Loaded, Mistakes, convert_settings, read_config
 from sidegate.loader import Plugins, load
 from sidegate.null_host import null_host
 
@@ -23,4 +23,19 @@ def run(path: Path) -> int:
 def made(path: Path) -> tuple[Loaded, Plugins]:
     """The config and its plugins, made but not started."""
     loaded = read_config(path, os.environ)
+    _check_demo(loaded)
     return loaded, load(loaded.settings, null_host(loaded.settings), loaded.base)
+
+
+def _check_demo(loaded: Loaded) -> None:
+    """The demo provider's settings, whose type is its own; imported only where there are any."""
+    demos = {name: item.settings for name, item in loaded.settings.providers.items() if item.settings}
+    if not demos:
+        return
+    from sidegate.upstream.demo import DemoSettings
+
+    mistakes = Mistakes()
+    mistakes.secrets |= loaded.secrets
+    for name, settings in demos.items():
+        convert_settings(settings, DemoSettings, f"providers.{name}.settings", mistakes)
+    mistakes.raise_any()

@@ -1,14 +1,16 @@
 """The config: a file becomes `Settings`, or a list of every mistake in it, each with its place."""
 
-from sidegate.config.conversion import Conversion
+from sidegate.config.conversion import Conversion, convert_settings
 from sidegate.config.masking import mask, scrub, secrets_in
-from sidegate.config.mistakes import ConfigErrors
+from sidegate.config.mistakes import ConfigErrors, Mistakes
 from sidegate.config.reading import Loaded, read_config, read_mapping
 
 __all__ = [
     "ConfigErrors",
     "Conversion",
     "Loaded",
+    "Mistakes",
+    "convert_settings",
     "mask",
     "read_config",
     "read_mapping",

@@ -102,6 +102,8 @@ class Checks:
         if not _KEY.fullmatch(provider.api_key):
             where = "api_key_file" if provider.api_key_file else "api_key"
             self._mistakes.add((*path, where), "a key is visible ASCII without spaces or line breaks")
+        if provider.settings and provider.dialect != "demo":
+            self._mistakes.add((*path, "settings"), "only the demo provider has settings")
         seen: set[str] = set()
         for name, value in provider.headers.items():
             if problem := _header_problem(name, value, provider.dialect, seen):

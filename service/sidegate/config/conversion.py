@@ -117,6 +117,18 @@ class Conversion:
         return found
 
 
+def convert_settings(
+    value: dict[str, Any], wanted: type[T], place: str, mistakes: Mistakes, base: FilePath | None = None
+) -> T | None:
+    """Settings whose type only their owner knows. The place within them is said last: `- at $.rpm`."""
+    inner = Mistakes()
+    made = Conversion(inner, base).convert(value, wanted)
+    mistakes.secrets |= inner.secrets
+    for where, problem in inner.found:
+        mistakes.add(place, f"{problem} - at $.{where}" if where else problem)
+    return made
+
+
 def read_secret(name: Any, base: FilePath, path: Path, mistakes: Mistakes) -> str | None:
     """The text of a file without its last line break; `None` after a mistake. The name is not repeated in messages:
     who confuses `api_key` and `api_key_file` writes the key there."""
