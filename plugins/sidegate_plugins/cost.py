@@ -1,0 +1,218 @@
+"""What each call costs, exactly: integer nano-USD, told to the client and written to the ledger. Unknown is never 0.
+
+Prices are yours, in USD per million tokens, by the provider's model name. Put it outside whatever may answer in the
+provider's place or ask it twice (a cache, a repair), so that every attempt is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Plugin, Reply, Usage
+from sidegate.contract.spending import NOTHING, spent
+
+_PRICED = frozenset(("chat", "text_completion", "embeddings"))
+_MOST_USD = 100_000
+_NANO = 10**9
+_MILLION = 10**6
+
+Amount: TypeAlias = Annotated[str | int | float, Meta(description="USD per million tokens; a string is a decimal.")]
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a model's tokens cost. A kind left out costs what it is part of: the input, or the output."""
+
+    input: Amount
+    output: Amount = 0
+    cache_read: Amount | None = None
+    cache_write: Amount | None = None
+    reasoning: Amount | None = None
+    audio_input: Amount | None = None
+    audio_output: Amount | None = None
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    prices: Annotated[
+        dict[str, Price],
+        Meta(description="By the provider's model name, or `provider/model`; a name may end in `*`. The longest wins."),
+    ] = msgspec.field(default_factory=dict)
+    headers: Annotated[bool, Meta(description="Tell tokens and cost in the headers of a buffered reply.")] = True
+    comment: Annotated[bool, Meta(description="Tell them in a comment before the end of a stream.")] = True
+
+
+class Rates(Struct, frozen=True):
+    """A price in integers: nano-USD per million tokens."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+    audio_input: int
+    audio_output: int
+
+    def cost(self, usage: Usage) -> int | None:
+        """Nano-USD, a half rounded up, once; `None` where the input or the output is unknown."""
+        if usage.input_tokens is None or usage.output_tokens is None:
+            return None
+        total = _shared(
+            usage.input_tokens,
+            self.input,
+            (usage.cache_read_tokens, self.cache_read),
+            (usage.cache_write_tokens, self.cache_write),
+            (usage.audio_input_tokens, self.audio_input),
+        ) + _shared(
+            usage.output_tokens,
+            self.output,
+            (usage.reasoning_tokens, self.reasoning),
+            (usage.audio_output_tokens, self.audio_output),
+        )
+        return (total + _MILLION // 2) // _MILLION
+
+
+class Cost(Plugin[Settings]):
+    """Prices every attempt of a call, and tells the sum."""
+
+    def __init__(self, settings: Settings, host: Host) -> None:
+        super().__init__(settings, host)
+        priced = {name: _priced(name, price) for name, price in settings.prices.items()}
+        self._exact = {name: rates for name, rates in priced.items() if not name.endswith("*")}
+        patterns = [(name[:-1], rates) for name, rates in priced.items() if name.endswith("*")]
+        self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
+
+    async def start(self) -> None:
+        for model in self.host.models:
+            for provider, target in model.targets:
+                if self._find(provider, target) is None:
+                    self.host.log.write("price_unknown", {"model": model.name, "provider": provider, "target": target})
+                    self.host.tell(f"model {model.name}: price unknown ({provider}/{target})")
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        if call.operation not in _PRICED:
+            return await handler(call)
+        call.notes.price = self.price
+        if call.delivery != "buffered":
+            if self.settings.comment:
+                call.at_end(lambda _: (Chunk.comment(self._comment(call)),))
+            return await handler(call)
+        try:
+            return await handler(call)
+        finally:
+            # Also where the call failed: what was spent was spent.
+            if self.settings.headers:
+                call.reply_headers.update(self._headers(call))
+
+    def price(self, attempt: Attempt) -> int | None:
+        """Nano-USD of an attempt by its `usage`. The core settles by it; notes the rates in the attempt's tags."""
+        found = self._rates(attempt)
+        if found is None or attempt.usage is None:
+            return None
+        rates, text = found
+        attempt.tags["rates"] = text
+        return rates.cost(attempt.usage)
+
+    def _rates(self, attempt: Attempt) -> tuple[Rates, str] | None:
+        found = self._find(attempt.provider, attempt.target)
+        if found is None and attempt.model:
+            found = self._find(attempt.provider, attempt.model)
+        return found
+
+    def _find(self, provider: str, model: str) -> tuple[Rates, str] | None:
+        own = f"{provider}/"
+        for name in (own + model, model):
+            if (exact := self._exact.get(name)) is not None:
+                return exact
+        for prefix, rates in self._patterns:
+            # `gpt*` is about models, not about a provider called gpt.
+            if model.startswith(prefix) or (prefix.startswith(own) and (own + model).startswith(prefix)):
+                return rates
+        return None
+
+    def _spent(self, call: Call) -> tuple[int | None, int | None, int | None]:
+        """Cost, input and output so far, of all attempts: what the ledger will say."""
+        costs: list[int | None] = []
+        usages = [spent(attempt, call.operation) for attempt in call.attempts]
+        for attempt, usage in zip(call.attempts, usages, strict=True):
+            found = self._rates(attempt)
+            costs.append(0 if usage is NOTHING else found[0].cost(usage) if found is not None else None)
+        return (
+            _sum(costs),
+            _sum([usage.input_tokens for usage in usages]),
+            _sum([usage.output_tokens for usage in usages]),
+        )
+
+    def _headers(self, call: Call) -> Mapping[str, str]:
+        cost, inputs, outputs = self._spent(call)
+        return {
+            "x-sidegate-cost-usd": _usd(cost),
+            "x-sidegate-cost-nano-usd": _said(cost),
+            "x-sidegate-input-tokens": _said(inputs),
+            "x-sidegate-output-tokens": _said(outputs),
+        }
+
+    def _comment(self, call: Call) -> str:
+        cost, inputs, outputs = self._spent(call)
+        return f"sidegate cost_usd={_usd(cost)} input_tokens={_said(inputs)} output_tokens={_said(outputs)}"
+
+
+def _priced(name: str, price: Price) -> tuple[Rates, str]:
+    amounts = {kind: _nano(name, kind, getattr(price, kind)) for kind in price.__struct_fields__}
+    inputs, outputs = amounts["input"] or 0, amounts["output"] or 0
+
+    def of(kind: str, whole: int) -> int:
+        amount = amounts[kind]
+        return whole if amount is None else amount
+
+    rates = Rates(
+        inputs,
+        outputs,
+        of("cache_read", inputs),
+        of("cache_write", inputs),
+        of("reasoning", outputs),
+        of("audio_input", inputs),
+        of("audio_output", outputs),
+    )
+    return rates, msgspec.json.encode(rates).decode()
+
+
+def _nano(name: str, kind: str, amount: str | int | float | None) -> int | None:
+    """Exact or refused: a float counts as the decimal it is written as."""
+    if amount is None:
+        return None
+    try:
+        nano = Decimal(str(amount)) * _NANO
+    except InvalidOperation as error:
+        raise ValueError(f"prices.{name}.{kind}: not a number") from error
+    if not nano.is_finite() or nano < 0 or nano > _MOST_USD * _NANO:
+        raise ValueError(f"prices.{name}.{kind}: must be from 0 to {_MOST_USD:,} USD per million tokens")
+    if nano != nano.to_integral_value():
+        raise ValueError(f"prices.{name}.{kind}: finer than 0.000000001 USD per million tokens")
+    return int(nano)
+
+
+def _shared(tokens: int, rate: int, *kinds: tuple[int | None, int]) -> int:
+    """The kinds at their own rates, the rest at the whole's; more of a kind than there are tokens is not believed."""
+    total = 0
+    for count, own in kinds:
+        taken = min(count or 0, tokens)
+        total += taken * own
+        tokens -= taken
+    return total + tokens * rate
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _usd(nano: int | None) -> str:
+    return "unknown" if nano is None else f"{nano // _NANO}.{nano % _NANO:09d}"
+
+
+def _said(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
