@@ -22,7 +22,7 @@ KEYS = {
     "settings": {"keys": [{"name": "ann", "digest": key_digest(SECRET), "team": "red"}]},
 }
 SLOTS = {"use": "sidegate_plugins.concurrency:Concurrency", "settings": {"limits": [{"name": "own", "calls": 1}]}}
-SLOW = {"demo": {"dialect": "demo", "settings": {"tokens_per_second": 20, "first_token": 0}}}
+SLOW = {"demo": {"dialect": "demo", "settings": {"tokens_per_second": 60, "first_token": 0}}}
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 
@@ -151,13 +151,7 @@ async def test_a_second_call_is_refused_while_the_first_runs_and_let_in_after(di
 @everywhere
 async def test_a_client_that_leaves_frees_its_slot_and_is_logged(dialect: str, stream: bool) -> None:
     async with served(dialect, stream, LOG, KEYS, SLOTS, providers=SLOW) as client:
-        asking = asyncio.create_task(read_a_little(client))
-        await holding(client.running, 1)
-        if stream:
-            await asking
-        else:
-            asking.cancel()
-            await asyncio.wait([asking])
+        await leave(client, stream)
         await holding(client.running, 0)
         line = await client.last_line()
         assert line["ending"] == "client_gone"
@@ -175,11 +169,18 @@ async def test_a_plugin_that_breaks_frees_the_slot_and_is_logged(dialect: str, s
         await holding(client.running, 0)
 
 
-async def read_a_little(client: Client) -> None:
-    """Reads the first bytes, then hangs up."""
-    async with client.post() as response:
-        await response.content.readany()
-        response.close()
+async def leave(client: Client, stream: bool) -> None:
+    """Hang up: after the first bytes of a stream, or while a buffered reply is made."""
+    if stream:
+        async with client.post() as response:
+            await response.content.readany()
+            await holding(client.running, 1)
+            response.close()
+        return
+    asking = asyncio.create_task(client.ask())
+    await holding(client.running, 1)
+    asking.cancel()
+    await asyncio.wait([asking])
 
 
 async def holding(running: Running, count: int) -> None:
