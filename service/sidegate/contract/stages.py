@@ -122,7 +122,7 @@ class Change:
 
     def _checked(self, chunk: Chunk, given: list[Chunk]) -> list[Chunk]:
         """Reasoning that is signed is passed whole or refused: a changed text under its old signature is a forgery."""
-        if len(given) == 1 and given[0] is chunk:
+        if any(piece is chunk for piece in given):
             if self._reasoning:
                 self._refuse_signed(chunk.parts)
             return given

@@ -30,7 +30,7 @@ def make_providers(settings: Mapping[str, ProviderSettings], transport: Transpor
 def _make(name: str, settings: ProviderSettings, transport: Transport, clock: Clock) -> Provider:
     if settings.dialect == "demo":
         try:
-            return Demo(msgspec.convert(settings.settings, DemoSettings), clock)
+            return Demo(msgspec.convert(settings.settings, DemoSettings), clock, timeouts=settings.timeouts)
         except msgspec.ValidationError as error:
             raise ConfigError(f"providers.{name}.settings", str(error)) from error
     speaks = tuple(DIALECTS[dialect] for dialect in SPEAKS[settings.dialect])

@@ -9,7 +9,7 @@ from sidegate import __version__
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Attempt, Reply
-from sidegate.errors import BadRequest, ReplyError
+from sidegate.errors import BadRequest, ProviderError, ReplyError
 from sidegate.pump import Pump
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.deadline import Deadline
@@ -56,10 +56,21 @@ class HttpProvider:
         }
         self._transport = transport
         self._clock = clock
+        self._room = settings.max_connections
 
     async def __call__(self, call: Call) -> Reply:
         attempt = call.attempt
         assert attempt is not None
+        if not self._room:
+            # A full pool would make the call wait for nobody knows what: it is told, or goes to the next target.
+            raise ProviderError("The provider has too many calls.", status=503, code="provider_busy", retryable=True)
+        self._room -= 1
+        try:
+            return await self._exchange(call, attempt)
+        finally:
+            self._room += 1
+
+    async def _exchange(self, call: Call, attempt: Attempt) -> Reply:
         dialect = self._dialect(call)
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
