@@ -28,7 +28,7 @@ from sidegate.wire import sse
 from sidegate.wire.body import read_fields, write_fields
 from sidegate.wire.dialect import Dialect, Envelope, Sign
 from sidegate.wire.openai_completions import OpenAICompletions
-from tests.wire.test_openai_recorded import payloads, reported, said, split
+from tests.wire.openai_saying import payloads, reported, said, split
 
 completions: Dialect = OpenAICompletions()
 ENVELOPE = Envelope(id="1", model="asked", created=7)

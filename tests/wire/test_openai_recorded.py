@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,14 +10,12 @@ from msgspec.structs import replace
 from sidegate.contract.meaning import (
     End,
     Finish,
-    Part,
     Reasoning,
     RefusalText,
     Report,
     Start,
     Text,
     ToolCall,
-    Usage,
 )
 from sidegate.errors import ProviderError
 from sidegate.wire import sse
@@ -27,6 +23,7 @@ from sidegate.wire.body import encode, read_fields, write_fields
 from sidegate.wire.dialect import Dialect, Envelope, Sign
 from sidegate.wire.openai_chat import OpenAIChat
 from sidegate.wire.openai_embeddings import OpenAIEmbeddings
+from tests.wire.openai_saying import payloads, read, reported, said, split
 from tests.wire.recordings import Case, parameters
 
 PROVIDERS = ["openai", "groq", "mistral", "deepseek", "azure", "openrouter", "xai", "openai-compatible"]
@@ -45,55 +42,6 @@ def states_error(case: Case) -> bool:
 
 STREAMS = parameters(*CHAT, only=lambda case: case.stream and not states_error(case))
 WHOLES = parameters(*CHAT, only=lambda case: not case.stream and case.status == 200)
-
-
-def split(body: bytes) -> list[bytes]:
-    splitter = sse.Splitter()
-    events = splitter.feed(body)
-    rest = splitter.close()
-    return events if rest is None else [*events, rest]
-
-
-def read(dialect: Dialect, body: bytes) -> list[Part]:
-    return [part for event in split(body) for part in dialect.read_event(event)]
-
-
-def payloads(body: bytes) -> list[dict[str, Any]]:
-    found = [data for event in split(body) if (data := sse.data(event)) is not None]
-    return [json.loads(data) for data in found if data.strip() != b"[DONE]"]
-
-
-def said(parts: Iterable[Part]) -> dict[int, dict[str, Any]]:
-    """What each choice said, gathered by hand: text, reasoning, refusal, calls in order, finish."""
-    choices: dict[int, dict[str, Any]] = {}
-
-    def choice(index: int) -> dict[str, Any]:
-        empty: dict[str, Any] = {"text": "", "reasoning": "", "refusal": "", "calls": {}, "finish": None}
-        return choices.setdefault(index, empty)
-
-    for part in parts:
-        if isinstance(part, Text):
-            choice(part.choice)["text"] += part.text
-        elif isinstance(part, Reasoning):
-            choice(part.choice)["reasoning"] += part.text
-        elif isinstance(part, RefusalText):
-            choice(part.choice)["refusal"] += part.text
-        elif isinstance(part, ToolCall):
-            call = choice(part.choice)["calls"].setdefault(part.block, ["", "", ""])
-            call[0], call[1], call[2] = call[0] or part.id or "", call[1] or part.name or "", call[2] + part.arguments
-        elif isinstance(part, Finish):
-            choice(part.choice)["finish"] = part.reason
-    for one in choices.values():
-        one["calls"] = [one["calls"][block] for block in sorted(one["calls"])]
-    return choices
-
-
-def reported(parts: Iterable[Part]) -> Usage | None:
-    usage: Usage | None = None
-    for part in parts:
-        if isinstance(part, Report):
-            usage = part.usage if usage is None else usage.merge(part.usage)
-    return usage
 
 
 @pytest.mark.parametrize("case", STREAMS)
