@@ -7,7 +7,6 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from sidegate.config import Loaded
 from sidegate.contract.host import Clock, SystemClock
@@ -23,8 +22,7 @@ class Gateway:
 
     def __init__(self, loaded: Loaded, log: JsonLog, clock: Clock | None = None) -> None:
         self.settings = loaded.settings
-        state = Path(self.settings.state)
-        self.service = Service(self.settings, clock or SystemClock(), log, state)
+        self.service = Service(self.settings, clock or SystemClock(), log, loaded.base)
         self.url = ""
         self.admin_url = ""
         self._runners: list[Runner] = []

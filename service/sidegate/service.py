@@ -37,6 +37,7 @@ class Service:
     """One running gateway, without its listeners."""
 
     def __init__(self, settings: Settings, clock: Clock, log: Log, base: Path) -> None:
+        """`base` is the folder that relative paths of the config start from. Raises `ConfigError`; opens nothing."""
         self.settings = settings
         self.clock = clock
         self.log = log
@@ -54,10 +55,10 @@ class Service:
             log=log,
             metrics=self.metrics,
             models=self.catalogue.models(),
-            state=base,
+            state=Path(settings.state),
             tell=self.told.append,
         )
-        self.plugins = load(settings, self.host)
+        self.plugins = load(settings, self.host, base)
         self.live = Live(
             clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
         )

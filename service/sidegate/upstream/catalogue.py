@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
+from sidegate.config import Mistakes, convert_settings
 from sidegate.contract.host import Clock
-from sidegate.errors import ConfigError
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.demo import Demo, DemoSettings
 from sidegate.upstream.provider import HttpProvider, Provider
@@ -29,10 +27,10 @@ def make_providers(settings: Mapping[str, ProviderSettings], transport: Transpor
 
 def _make(name: str, settings: ProviderSettings, transport: Transport, clock: Clock) -> Provider:
     if settings.dialect == "demo":
-        try:
-            return Demo(msgspec.convert(settings.settings, DemoSettings), clock, timeouts=settings.timeouts)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"providers.{name}.settings", str(error)) from error
+        mistakes = Mistakes()
+        demo = convert_settings(settings.settings, DemoSettings, f"providers.{name}.settings", mistakes)
+        mistakes.raise_any()
+        return Demo(demo, clock, timeouts=settings.timeouts)
     speaks = tuple(DIALECTS[dialect] for dialect in SPEAKS[settings.dialect])
     return HttpProvider(settings, speaks, _headers(settings), transport, clock)
 
