@@ -7,14 +7,13 @@ Put it first, so that refusals are logged too. Never a key, never a header. What
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Observer, Reply, Text, Usage
-from sidegate.contract.spending import NOTHING, spent
+from sidegate.contract import Call, Chunk, Handler, Host, Observer, Reply, Text
 from sidegate.errors import SidegateError
+from sidegate_plugins._log_line import line_of
 
 _REDACTED = "[redacted]"
 _MARGIN = 1024
@@ -54,7 +53,7 @@ class Log(Observer[Settings]):
         return reply
 
     def _write(self, call: Call, reply: Reply, said: _Said | None) -> None:
-        line = _line(call, reply, self.host.clock.monotonic())
+        line = line_of(call, reply, self.host.clock.monotonic())
         # Who could not say who it is must not fill the log with what it says.
         if said is not None and reply.status != 401:
             line["request_texts"] = self._bounded(_asked(call))
@@ -97,87 +96,6 @@ class _Said:
     @property
     def texts(self) -> list[str]:
         return ["".join(self._choices[choice]) for choice in sorted(self._choices)]
-
-
-def _line(call: Call, reply: Reply, now: float) -> dict[str, Any]:
-    served = next((a for a in reversed(call.attempts) if a.committed), call.attempts[-1] if call.attempts else None)
-    usages = [spent(attempt, call.operation) for attempt in call.attempts]
-    costs = [_cost(call, attempt, usage) for attempt, usage in zip(call.attempts, usages, strict=True)]
-    return {
-        "call": call.id,
-        "route": call.route,
-        "operation": call.operation,
-        "dialect": call.dialect,
-        "delivery": call.delivery,
-        "caller": call.caller.name,
-        "key_id": call.caller.key_id,
-        "team": call.caller.team,
-        "end_user": call.end_user,
-        "model": call.model,
-        "served_model": reply.model or (served.model if served else None),
-        "provider": served.provider if served else None,
-        "status": reply.status,
-        "ending": reply.ending.value,
-        "error": reply.error.code if reply.error else None,
-        "input_tokens": _sum([usage.input_tokens for usage in usages]),
-        "output_tokens": _sum([usage.output_tokens for usage in usages]),
-        "cached_tokens": _told([usage.cache_read_tokens for usage in usages]),
-        "reasoning_tokens": _told([usage.reasoning_tokens for usage in usages]),
-        "usage_estimated": any(usage.estimated for usage in usages),
-        "cost_nano_usd": _sum(costs),
-        "time_to_first_token": _seconds(call.started, call.notes.first_token),
-        "duration": _seconds(call.started, now),
-        "tokens_per_second": _pace(usages[-1].output_tokens if usages else None, call, now),
-        "attempts": [_attempt(attempt, cost, reply, now) for attempt, cost in zip(call.attempts, costs, strict=True)],
-        "plugin_seconds": {name: round(seconds, 6) for name, seconds in call.notes.plugin_seconds.items()},
-    }
-
-
-def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> dict[str, Any]:
-    """A try; one that nobody closed ended when and as the call did."""
-    return {
-        "provider": attempt.provider,
-        "target": attempt.target,
-        "status": attempt.status,
-        "ending": (attempt.ending or reply.ending).value,
-        "error": attempt.error,
-        "duration": _seconds(attempt.started, now if attempt.ended is None else attempt.ended),
-        "cost_nano_usd": cost,
-    }
-
-
-def _cost(call: Call, attempt: Attempt, usage: Usage) -> int | None:
-    """What the ledger will say: it settles by the same usage and price, after all plugins."""
-    if usage is NOTHING:
-        return 0
-    return call.notes.price(replace(attempt, usage=usage)) if call.notes.price else attempt.cost
-
-
-def _sum(values: list[int | None]) -> int | None:
-    """Unknown if one of them is."""
-    known = _known(values)
-    return sum(known) if len(known) == len(values) else None
-
-
-def _told(values: list[int | None]) -> int | None:
-    """Of the finer kinds of tokens: as far as providers told."""
-    known = _known(values)
-    return sum(known) if known else None
-
-
-def _known(values: list[int | None]) -> list[int]:
-    return [value for value in values if value is not None]
-
-
-def _seconds(start: float, end: float | None) -> float | None:
-    return None if end is None else round(end - start, 6)
-
-
-def _pace(tokens: int | None, call: Call, now: float) -> float | None:
-    """Output tokens a second: of a stream from its first token on, else over the whole call."""
-    first = call.notes.first_token
-    start = first if call.delivery == "stream" and first is not None else call.started
-    return round(tokens / (now - start), 3) if tokens is not None and now > start else None
 
 
 def _asked(call: Call) -> list[str]:

@@ -6,7 +6,6 @@ whatever costs something. Several limits count together: a call takes from all o
 
 from __future__ import annotations
 
-import math
 from asyncio import sleep
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import Call, Grant, Handler, Host, Plugin, Reply
 from sidegate.errors import Refusal
+from sidegate_plugins._rate_headers import Standing, tell
 
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _NONE = "\x00"
@@ -65,7 +65,7 @@ class RateLimit(Plugin[Settings]):
             return await handler(call)
         limits = [(limit, limit.key(call, self.host)) for limit in self._limits if limit.fits(call.model)]
         if limits:
-            _tell(call.reply_headers, await self._taken(limits))
+            tell(call.reply_headers, _standings(await self._taken(limits)))
         return await handler(call)
 
     async def _taken(self, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
@@ -126,10 +126,14 @@ _WHO: dict[str, Callable[[Call, Host], str | None]] = {
 }
 
 
+def _standings(grants: list[tuple[_Limit, Grant]]) -> list[Standing]:
+    return [Standing(limit.name, limit.requests, limit.period, grant) for limit, grant in grants]
+
+
 def _refusal(grants: list[tuple[_Limit, Grant]], short: list[tuple[_Limit, Grant]]) -> Refusal:
     limit, grant = max(short, key=lambda found: found[1].retry_after)
     headers: dict[str, str] = {}
-    _tell(headers, grants)
+    tell(headers, _standings(grants))
     return Refusal(
         429,
         "rate_limit_exceeded",
@@ -137,32 +141,3 @@ def _refusal(grants: list[tuple[_Limit, Grant]], short: list[tuple[_Limit, Grant
         retry_after=grant.retry_after,
         headers=headers,
     )
-
-
-def _tell(headers: dict[str, str], grants: list[tuple[_Limit, Grant]]) -> None:
-    """draft-ietf-httpapi-ratelimit-headers-11 for all limits, OpenAI's `x-ratelimit-*` for the tightest."""
-    _add(headers, "ratelimit-policy", {one.name: f"q={one.requests};w={math.ceil(one.period)}" for one, _ in grants})
-    _add(headers, "ratelimit", {one.name: f"r={g.remaining};t={math.ceil(g.reset)}" for one, g in grants})
-    limit, grant = min(grants, key=lambda found: (found[1].remaining, -found[1].reset))
-    if grant.remaining <= int(headers.get("x-ratelimit-remaining-requests", grant.remaining)):
-        headers["x-ratelimit-limit-requests"] = str(limit.requests)
-        headers["x-ratelimit-remaining-requests"] = str(grant.remaining)
-        headers["x-ratelimit-reset-requests"] = _duration(grant.reset)
-
-
-def _add(headers: dict[str, str], name: str, items: dict[str, str]) -> None:
-    """Beside what another `rate_limit` said; in place of what this one said in an earlier run of the same call."""
-    old = headers.get(name, "")
-    kept = [item for item in old.split(", ") if item and item.partition(";")[0].strip('"') not in items]
-    headers[name] = ", ".join([*kept, *(f'"{key}";{value}' for key, value in items.items())])
-
-
-def _duration(seconds: float) -> str:
-    """As OpenAI writes it: `12ms`, `1.5s`, `6m0s`, `2h0m3s`."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    if seconds < 60:
-        return f"{math.ceil(seconds * 1000) / 1000:g}s"
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"

@@ -174,11 +174,16 @@ async def test_a_refusal_by_the_second_limit_gives_back_the_slot_of_the_first() 
     assert len(host.slots) == 0
 
 
+async def slow(call: Call) -> Reply:
+    await settled()
+    return Reply()
+
+
 async def test_slots_are_taken_in_one_order_whatever_the_config_says() -> None:
     host = a_host(CLOCK)
     limits = a_limit("a", per=(), queue=9, wait=30), a_limit("b", per=(), queue=9, wait=30)
     one, other = a_plugin(host, *limits), a_plugin(host, *reversed(limits))
-    calls = [plugin(a_call(CLOCK), answer) for plugin in (one, other) * 4]
+    calls = [plugin(a_call(CLOCK), slow) for plugin in (one, one, other, other)]
     async with asyncio.timeout(5):
         await asyncio.gather(*calls)
 

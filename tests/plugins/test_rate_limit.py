@@ -9,6 +9,7 @@ import pytest
 from sidegate.contract import Call, Caller, Host
 from sidegate.errors import Refusal
 from sidegate_plugins import rate_limit
+from sidegate_plugins._rate_headers import duration
 from sidegate_plugins.rate_limit import Limit, RateLimit, Settings
 from tests.plugins.calls import HandClock, a_call, a_host, answer, failing
 
@@ -77,7 +78,7 @@ async def test_headers_of_two_plugins_stand_side_by_side_and_a_second_run_replac
     [(0, "0ms"), (0.0115, "12ms"), (1, "1s"), (1.5, "1.5s"), (59.9999, "60s"), (360, "6m0s"), (7203, "2h0m3s")],
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
-    assert rate_limit._duration(seconds) == text
+    assert duration(seconds) == text
 
 
 async def test_a_call_takes_from_all_limits_or_from_none() -> None:
