@@ -105,5 +105,7 @@ def _serve(path: Path | None) -> int:
 
 
 def _announce(gateway: Gateway) -> None:
-    admin = f", administration on {gateway.admin_url}" if gateway.admin_url else ""
-    print(f"Sidegate {__version__} listens on {gateway.url}{admin}", file=sys.stderr, flush=True)
+    """On the terminal, beside the log: where it listens, what plugins had to say, and a line to paste."""
+    from sidegate.commands.welcome import lines
+
+    print("\n".join(lines(gateway)), file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ def _make(name: str, settings: ProviderSettings, transport: Transport, clock: Cl
         mistakes = Mistakes()
         demo = convert_settings(settings.settings, DemoSettings, f"providers.{name}.settings", mistakes)
         mistakes.raise_any()
-        return Demo(demo, clock, timeouts=settings.timeouts)
+        return Demo(demo or DemoSettings(), clock, timeouts=settings.timeouts)
     speaks = tuple(DIALECTS[dialect] for dialect in SPEAKS[settings.dialect])
     return HttpProvider(settings, speaks, _headers(settings), transport, clock)
 

@@ -1,0 +1,38 @@
+"""What `sidegate serve` says once it is ready."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidegate import __version__
+
+if TYPE_CHECKING:
+    from sidegate.gateway import Gateway
+
+FIRST_KEY = "first.key"
+"""The file, in the state folder, of a key that was made at the first start."""
+
+
+def lines(gateway: Gateway) -> list[str]:
+    """Where it listens, what plugins had to say, and a `curl` line that streams an answer when pasted."""
+    said = [f"Sidegate {__version__} is ready: {gateway.url}"]
+    if gateway.admin_url:
+        said[0] += f"  (metrics and health: {gateway.admin_url})"
+    said += [f"  {told}" for told in gateway.service.told]
+    model = next((name for name in gateway.service.catalogue.names), None)
+    if model is not None:
+        said += ["", "Try it:", *_curl(gateway.url, model, Path(gateway.settings.state) / FIRST_KEY)]
+    return said
+
+
+def _curl(url: str, model: str, key: Path) -> list[str]:
+    credential = (
+        f'"Authorization: Bearer $(cat {shlex.quote(str(key))})"' if key.exists() else '"Authorization: Bearer $KEY"'
+    )
+    return [
+        f"  curl -N {url}/v1/chat/completions \\",
+        f"    -H {credential} -H 'Content-Type: application/json' \\",
+        f"""    -d '{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'""",
+    ]
