@@ -17,6 +17,7 @@ from sidegate_plugins.api_key import key_digest
 
 SECRET = "sg-0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 LOG = {"use": "sidegate_plugins.log:Log"}
+COST = {"use": "sidegate_plugins.cost:Cost", "settings": {"prices": {"demo*": {"input": 1, "output": 2}}}}
 KEYS = {
     "use": "sidegate_plugins.api_key:ApiKey",
     "settings": {"keys": [{"name": "ann", "digest": key_digest(SECRET), "team": "red"}]},
@@ -159,6 +160,36 @@ async def test_a_client_that_leaves_frees_its_slot_and_is_logged(dialect: str, s
 
 
 @everywhere
+@pytest.mark.parametrize("whole", [True, False])
+async def test_the_line_says_what_the_ledger_says(dialect: str, stream: bool, whole: bool) -> None:
+    async with served(dialect, stream, LOG, KEYS, SLOTS, COST, providers=SLOW) as client:
+        await (client.ask() if whole else leave(client, stream))
+        line = await client.last_line()
+        async with asyncio.timeout(5):
+            while (settled := await client.running.service.ledger.call(line["call"])) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    row = settled[0]
+    told = (row.input_tokens, row.output_tokens, row.cost_nano_usd, row.estimated, row.ending, row.provider)
+    names = ("input_tokens", "output_tokens", "cost_nano_usd", "usage_estimated", "ending", "provider")
+    assert tuple(line[name] for name in names) == told
+    assert line["ending"] == ("complete" if whole else "client_gone")
+    assert line["cost_nano_usd"] or not (whole or stream)
+
+
+@everywhere
+async def test_a_provider_has_slots_in_an_attempt_list(dialect: str, stream: bool) -> None:
+    slots = {**SLOTS, "settings": {"limits": [{"name": "p", "calls": 1, "per": ["provider"], "queue": 1, "wait": 5}]}}
+    async with served(dialect, stream, attempt=(slots,), providers=SLOW) as client:
+        first = asyncio.create_task(client.ask())
+        await holding(client.running, 1)
+        second = asyncio.create_task(client.ask())
+        await queueing(client.running, 1)
+        third = await client.ask()
+        assert [(await first)[0], (await second)[0], third[0]] == [200, 200, 429]
+        await holding(client.running, 0)
+
+
+@everywhere
 async def test_a_plugin_that_breaks_frees_the_slot_and_is_logged(dialect: str, stream: bool) -> None:
     async with served(dialect, stream, LOG, KEYS, SLOTS, FAILING) as client:
         for count in (1, 2):
@@ -189,4 +220,13 @@ async def holding(running: Running, count: int) -> None:
     assert isinstance(slots, LocalSlots)
     async with asyncio.timeout(5):
         while len(slots) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def queueing(running: Running, count: int) -> None:
+    """Waits until so many calls wait for the demo provider."""
+    slots = running.service.host.slots
+    assert isinstance(slots, LocalSlots)
+    async with asyncio.timeout(5):
+        while slots.waiting("slots\x1fp\x1fdemo") != count:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
