@@ -78,14 +78,23 @@ def read_keys(path: Path, may_be_missing: bool) -> list[Key]:
     return [_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def append_key(path: Path, key: Key) -> None:
-    """Add a line; a new file is its owner's only."""
+def keep_first(path: Path, secret: str) -> Path:
+    """Write the digest of a first key to `path`, and the key itself to `first.key` beside it, for its owner alone."""
+    key = Key(name="first", digest=f"sha256:{key_digest(secret)}")
+    plain = path.with_name("first.key")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(key) + b"\n")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _append(path, msgspec.json.encode(key))
+        plain.unlink(missing_ok=True)
+        _append(plain, secret.encode())
     except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+        raise ValueError(f"{path.parent} cannot be written: {error.strerror}") from None
+    return plain
+
+
+def _append(path: Path, line: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
+        file.write(line + b"\n")
 
 
 def _line(path: Path, number: int, line: bytes) -> Key:

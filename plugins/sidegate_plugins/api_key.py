@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import Call, Caller, Handler, Host, Plugin, Reply
 from sidegate.errors import BadRequest, Refusal
-from sidegate_plugins._keys import Key, append_key, by_digest, key_digest, new_key, plain_digest, read_keys
+from sidegate_plugins._keys import Key, by_digest, keep_first, key_digest, new_key, plain_digest, read_keys
 
 __all__ = ["ApiKey", "Key", "Settings", "key_digest", "new_key"]
 
@@ -56,15 +56,14 @@ class ApiKey(Plugin[Settings]):
             path = self.host.state / self.settings.file
             found = await asyncio.to_thread(read_keys, path, self.settings.first_key)
             if self.settings.first_key and not found and not self.settings.keys:
-                found = [await self._first_key(path)]
+                found = await self._first_key(path)
             self._keys = by_digest([*self.settings.keys, *found])
 
-    async def _first_key(self, path: Path) -> Key:
+    async def _first_key(self, path: Path) -> list[Key]:
         secret = new_key()
-        key = Key(name="first", digest=f"sha256:{key_digest(secret)}")
-        await asyncio.to_thread(append_key, path, key)
-        self.host.tell(f"API key: {secret}  (made now, not shown again; its digest is in {path})")
-        return key
+        kept = await asyncio.to_thread(keep_first, path, secret)
+        self.host.tell(f"API key: {secret}  (made now and shown this once; kept in {kept}, which only you can read)")
+        return await asyncio.to_thread(read_keys, path, False)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         key = self._key(_credential(call.headers))

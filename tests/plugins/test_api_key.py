@@ -201,7 +201,9 @@ async def test_the_first_start_makes_a_key_and_shows_it_once(tmp_path: Path) -> 
     secret = next(word for word in line.split() if word.startswith("sg-"))
     assert (await passed(plugin, {"x-api-key": secret})).caller.name == "first"
     assert secret not in (state / "keys.jsonl").read_text()
-    assert (state / "keys.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (state / "first.key").read_text() == secret + "\n"
+    for name in ("keys.jsonl", "first.key"):
+        assert (state / name).stat().st_mode & 0o777 == 0o600
 
 
 async def test_no_first_key_where_there_is_another(tmp_path: Path) -> None:
