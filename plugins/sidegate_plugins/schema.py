@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,10 +16,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import Call, FinishReason, Handler, Hold, Host, Plugin, Reply, ResponseFormat, Text, ToolCall
-from sidegate.contract.meaning import Finish, RefusalText
+from sidegate.contract import Call, Handler, Host, Plugin, Reply, ResponseFormat
 from sidegate.errors import BadRequest, Refusal
 from sidegate_plugins._schema_checker import Checker, Verdict
+from sidegate_plugins._schema_choice import Choice, choices_of
 
 _WITH_BODY = frozenset(("chat", "text_completion", "embeddings"))
 _WITH_TEXT = frozenset(("chat", "text_completion"))
@@ -80,7 +79,7 @@ class Schema(Plugin[Settings]):
             return await handler(call)
         async with call.hold() as held:
             reply = await handler(call)
-            for choice in _choices(held):
+            for choice in choices_of(held):
                 for schema in schemas:
                     await self._check_choice(call, choice, schema)
             await held.release()
@@ -144,7 +143,7 @@ class Schema(Plugin[Settings]):
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
-    async def _check_choice(self, call: Call, choice: _Choice, schema: bytes) -> None:
+    async def _check_choice(self, call: Call, choice: Choice, schema: bytes) -> None:
         if choice.passes:
             return
         verdict = await self._checker.check(schema, choice.text.encode("utf-8", "replace"))
@@ -155,7 +154,7 @@ class Schema(Plugin[Settings]):
             raise refusal
         self.host.log.write(refusal.code, {"call": call.id, "choice": choice.index, "problem": refusal.message})
 
-    def _refusal(self, choice: _Choice, verdict: Verdict, *, own: bool) -> Refusal:
+    def _refusal(self, choice: Choice, verdict: Verdict, *, own: bool) -> Refusal:
         if verdict.overdue or verdict.unsupported:
             if not own:
                 return _unsupported(verdict.unsupported or "checking the reply by it takes too long")
@@ -183,45 +182,6 @@ class Schema(Plugin[Settings]):
         except SchemaError as error:
             raise ValueError(f"{name}: not a JSON Schema: {error.json_path}: {error.message[:200]}") from error
         return msgspec.json.encode(schema)
-
-
-class _Choice:
-    """One of the answers in a held reply."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.finish: FinishReason | None = None
-        self.texts: list[str] = []
-        self.declined = False
-        self.calls_tools = False
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-    @property
-    def passes(self) -> bool:
-        """No answer in JSON is to be expected: the model declined, was filtered, or calls tools first."""
-        if self.declined or self.finish in ("refusal", "content_filter", "tool_calls"):
-            return True
-        return self.calls_tools and not self.text.strip()
-
-
-def _choices(held: Hold) -> Iterable[_Choice]:
-    choices: dict[int, _Choice] = {}
-    for part in held.parts:
-        if isinstance(part, Text | Finish | ToolCall | RefusalText):
-            choice = choices.setdefault(part.choice, _Choice(part.choice))
-            match part:
-                case Text():
-                    choice.texts.append(part.text)
-                case Finish():
-                    choice.finish = part.reason
-                case ToolCall():
-                    choice.calls_tools = True
-                case RefusalText():
-                    choice.declined = choice.declined or bool(part.text)
-    return choices.values() or [_Choice(0)]
 
 
 def _problem(schema: Any, max_depth: int) -> str | None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ from sidegate.contract.meaning import RefusalText
 from sidegate.errors import Refusal, SidegateError
 from sidegate.testing import Driven, KeptEvents, demo_config, drive, gateway, host, scripted
 from sidegate.testing.provider import Exchange
-from sidegate_plugins._schema_checker import Checker
+from sidegate_plugins._schema_checker import Checker, Verdict
 from sidegate_plugins.schema import Schema, Settings
-from tests.plugins.calls import HandClock, ListOutlet, a_call
+from tests.plugins.calls import HandClock, a_call
 
 PERSON = {
     "type": "object",
@@ -91,6 +91,14 @@ def answers(*texts: str, finish: FinishReason = "stop", stream: bool = True, mor
 def refusal(driven: Driven) -> tuple[int, str]:
     assert isinstance(driven.error, SidegateError), driven.error
     return driven.error.status, driven.error.code
+
+
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came true")
 
 
 MISMATCH = (422, "reply_schema_mismatch")
@@ -423,15 +431,27 @@ async def test_a_slow_schema_of_the_route_is_not_the_callers_mistake() -> None:
         assert refusal(await drive(plugin, answers(HELD_UP))) == (422, "reply_schema_unchecked")
 
 
-async def test_a_known_schema_is_not_compiled_twice() -> None:
+async def test_a_known_schema_is_not_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bool] = []
+    check = Checker.check
+
+    async def noted(self: Checker, schema: bytes, instance: bytes | None = None) -> Verdict:
+        checked.append(instance is None)
+        return await check(self, schema, instance)
+
+    monkeypatch.setattr(Checker, "check", noted)
     async with a_schema() as plugin:
         for _ in range(2):
             await drive(plugin, answers(FITS), request=wanting(PERSON))
-        assert len(plugin._accepted) == 1
-        for number in range(300):
-            plugin._accepted[str(number).encode()] = None
-        await drive(plugin, answers(FITS), request=wanting({"type": "object"}))
-        assert len(plugin._accepted) == 300
+    assert checked == [True, False, False]
+
+
+async def test_the_memory_of_schemas_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidegate_plugins.schema._ACCEPTED", 2)
+    async with a_schema() as plugin:
+        for number in range(4):
+            await drive(plugin, answers("1"), request=wanting({"minimum": -number}))
+        assert len(plugin._accepted) == 2
 
 
 # --- the workers ------------------------------------------------------------------------------------------------------
@@ -440,14 +460,15 @@ async def test_a_known_schema_is_not_compiled_twice() -> None:
 async def test_a_cancelled_check_takes_its_worker_down_and_frees_the_place() -> None:
     checker = Checker(1, timeout=30)
     try:
+        await checker.check(b"{}", b"1")
+        (worker,) = checker._idle
         task = asyncio.ensure_future(checker.check(b'{"pattern":"%s"}' % EVIL.encode(), b'"%sb"' % (b"a" * 40)))
-        while not checker._free.locked():
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.3)
+        await until(lambda: not checker._idle)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await checker.check(b"{}", b"1")).valid
+        assert await worker.wait() == -9
     finally:
         await checker.stop()
 
@@ -608,12 +629,10 @@ async def test_a_client_that_leaves_while_its_reply_is_held_frees_everything(str
     path, body = chat(stream, PERSON, model="demo-stall")
     async with gateway(demo_config(PLUGIN)) as running, aiohttp.ClientSession(running.url) as client:
         task = asyncio.ensure_future(client.post(path, json=body))
-        while len(running.service.live) == 0:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.3)
+        calls = running.service.live._calls
+        await until(lambda: any(a.output_bytes for live in calls.values() for a in live.call.attempts))
         task.cancel()
-        while len(running.service.live):
-            await asyncio.sleep(0.005)
+        await until(lambda: not calls)
 
 
 @both
@@ -629,7 +648,3 @@ async def test_a_provider_that_fails_is_told_as_its_failure_and_not_as_a_mismatc
             async with client.post(path, json=body) as reply:
                 assert reply.status >= 500
                 assert "schema" not in await reply.text()
-
-
-def test_the_outlet_of_these_tests_keeps_what_it_is_given() -> None:
-    assert ListOutlet().sent == []
