@@ -187,6 +187,17 @@ def test_without_a_price_the_cost_is_unknown_and_the_tokens_are_not() -> None:
     assert (row.cost_nano_usd, row.input_tokens, row.output_tokens, row.state) == (None, 1, 2, "settled")
 
 
+def test_a_price_that_fails_does_not_cost_the_record(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(attempt: Attempt) -> int | None:
+        raise ZeroDivisionError
+
+    call = a_call(an_attempt(usage=Usage(1, 2)))
+    call.notes.price = fail
+    row, _ = settle(call, Reply(), 1.0)
+    assert (row.cost_nano_usd, row.input_tokens) == (None, 1)
+    assert "call c1 could not be priced" in caplog.text
+
+
 def test_without_a_price_what_spent_nothing_still_cost_nothing() -> None:
     row, _ = settle(a_call(an_attempt(sent=False, status=None, ending=Ending.REFUSED)), Reply(), 1.0)
     assert row.cost_nano_usd == 0

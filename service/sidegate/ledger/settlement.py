@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from sidegate.contract.call import Call
@@ -17,6 +18,8 @@ MAX_TEXT = 256
 RATES = "rates"
 """The key in `Attempt.tags` under which the price's rates are kept, as JSON."""
 
+log = logging.getLogger("sidegate.ledger")
+
 
 def settle(call: Call, reply: Reply, seconds: float) -> Settled:
     """What to record of a call that ended with `reply` after `seconds`. Sets `usage` and `cost` of its attempts.
@@ -28,8 +31,19 @@ def settle(call: Call, reply: Reply, seconds: float) -> Settled:
     for attempt in call.attempts:
         _close(attempt, reply, call.started + seconds)
         attempt.usage = spent(attempt, call.operation)
-        attempt.cost = 0 if attempt.usage is NOTHING else call.notes.price(attempt) if call.notes.price else None
+        attempt.cost = 0 if attempt.usage is NOTHING else _cost(call, attempt)
     return _call_row(call, reply, seconds), tuple(_attempt_row(call, attempt) for attempt in call.attempts)
+
+
+def _cost(call: Call, attempt: Attempt) -> int | None:
+    if call.notes.price is None:
+        return None
+    try:
+        return call.notes.price(attempt)
+    except Exception:
+        # The price is a plugin's, and a fault of it must not cost the record of the call.
+        log.exception("call %s could not be priced", call.id)
+        return None
 
 
 def _close(attempt: Attempt, reply: Reply, ended: float) -> None:
