@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
 
 from aiohttp import web
-from msgspec import Raw
 
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.meaning import Request
@@ -20,8 +17,11 @@ from sidegate.http.sinks import StreamSink
 from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet
 from sidegate.service import Service
 from sidegate.settings import Route
+from sidegate.wire.basics import Basics, read_basics
 from sidegate.wire.body import check_duplicates, read_fields, value
 from sidegate.wire.dialect import Dialect, Envelope, Fields
+
+_LONGEST_MODEL = 512
 
 
 class CallEndpoint:
@@ -31,48 +31,44 @@ class CallEndpoint:
         self._service = service
         self._route = route
         self._dialect = dialect
+        self._always_usage = not dialect.name.startswith("openai.")
         self._exchange = Exchange(service, route, handler, dialect)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         call_id = secrets.token_hex(16)
-        asked = await self._ask(request)
-        fields = asked.fields
-        model: str | None = None
-        stream: bool | None = None
-        try:
-            model, stream = value(fields, "model", str), value(fields, "stream", bool)
-        except SidegateError as error:
-            asked = replace(asked, wrong=asked.wrong or error)
-        outlet, sink = self._outlet(request, call_id, asked, model or "", bool(stream))
-        call = self._call(call_id, asked, model or "", "stream" if stream else "buffered", outlet)
+        asked, model, stream = await self._ask(request)
+        outlet, sink = self._outlet(request, call_id, asked, model, stream)
+        call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet)
         outlet.notes = call.notes
         return await self._exchange.run(call, outlet, sink)
 
-    async def _ask(self, request: web.Request) -> Asked:
-        """What came in. A mistake is kept for the end of the pipeline: who calls is asked before what."""
+    async def _ask(self, request: web.Request) -> tuple[Asked, str, bool]:
+        """What came in, the model and whether to stream it.
+
+        A mistake is kept for the end of the pipeline: who calls is asked before what.
+        """
         body = b""
         fields: Fields = {}
+        basics: Basics | None = None
         wrong: SidegateError | None = None
         try:
             check_head(request)
             body = await read_json(request, self._service.settings.server)
             fields = read_fields(body)
+            basics = read_basics(self._dialect.name, body)
         except SidegateError as error:
             wrong = error
-        return Asked(
+        asked = Asked(
             headers=request.headers,
             body=body,
             fields=fields,
-            wants_usage=self._wants_usage(fields),
+            wants_usage=self._always_usage or (basics is not None and basics.wants_usage),
             wrong=wrong,
             read=lambda: _read(self._dialect, body, fields),
         )
-
-    def _wants_usage(self, fields: Mapping[str, Raw]) -> bool:
-        if not self._dialect.name.startswith("openai."):
-            return True
-        raw = fields.get("stream_options")
-        return raw is not None and b"include_usage" in bytes(raw) and b"true" in bytes(raw)
+        if basics is None:
+            return asked, _model(fields), False
+        return asked, basics.model, basics.streams
 
     def _outlet(
         self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool
@@ -115,6 +111,14 @@ class CallEndpoint:
             hold_limit=service.settings.server.max_held_bytes,
             edit_timeout=service.settings.server.plugin_timeout,
         )
+
+
+def _model(fields: Fields) -> str:
+    """The model of a request that is wrong elsewhere, as far as it can be told."""
+    try:
+        return (value(fields, "model", str) or "")[:_LONGEST_MODEL]
+    except SidegateError:
+        return ""
 
 
 def _read(dialect: Dialect, asked_body: bytes, fields: Fields) -> Request:
