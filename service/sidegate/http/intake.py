@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -17,13 +18,20 @@ def check_head(request: web.Request) -> None:
     if request.version not in ((1, 1), (1, 0)):
         raise Refusal(505, "http_version_not_supported", "HTTP/1.1 is spoken here.")
     target = request._message.path
-    if not target.startswith("/") and request._message.url.authority != request.headers.get("Host"):
+    if not target.startswith("/") and urlsplit(target).netloc.lower() != request.headers.get("Host", "").lower():
         raise BadRequest("The request line names another host than the Host header.", code="ambiguous_host")
+
+
+def check_framing(request: web.Request) -> None:
+    """Refuse a coding but `chunked`, which aiohttp would pass over, and any in HTTP/1.0 (RFC 9112 section 6.1)."""
+    codings = request.headers.getall("Transfer-Encoding", ())
+    if codings and (request.version < (1, 1) or [coding.strip().lower() for coding in codings] != ["chunked"]):
+        raise BadRequest("The body's framing is not understood.", code="invalid_framing")
 
 
 async def read_json(request: web.Request, bounds: Server) -> bytes:
     """The body of a JSON request. 415 for another type or an encoding, 413 beyond the bound, 408 where it is slow."""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    if any(coding.strip().lower() not in ("", "identity") for coding in request.headers.getall("Content-Encoding", ())):
         raise Refusal(415, "unsupported_encoding", "Send the body without Content-Encoding.")
     if request.content_type != "application/json" and not request.content_type.endswith("+json"):
         raise Refusal(415, "unsupported_media_type", "Send the body as application/json.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +20,8 @@ from sidegate.settings import Listener, Server
 from sidegate.wire import own
 
 SERVER = f"sidegate/{__version__}"
+
+_NOT_HTTP = ("The request is not valid HTTP.", "invalid_http")
 
 _logger = logging.getLogger("sidegate.http")
 
@@ -39,9 +42,11 @@ class _Connection(RequestHandler):
             raise ConnectionError("the reply has begun, so it cannot become an error")
         if status >= 500:
             _logger.error("a request failed outside of any call: %s", type(exc).__name__)
-        title = "The request is not valid HTTP." if status < 500 else "The gateway failed."
-        response = web.Response(body=own.problem(status, title), content_type=own.CONTENT_TYPE, status=status)
-        response.headers["Server"] = SERVER
+        detail, code = ("The gateway failed.", "internal_error") if status >= 500 else _NOT_HTTP
+        request_id = secrets.token_hex(16)
+        body = own.problem(status, detail, code=code, request_id=request_id)
+        response = web.Response(body=body, content_type=own.CONTENT_TYPE, status=status)
+        response.headers.update({"Server": SERVER, "x-request-id": request_id})
         response.force_close()
         return response
 
