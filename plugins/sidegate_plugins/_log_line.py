@@ -30,6 +30,7 @@ def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
         "status": reply.status,
         "ending": reply.ending.value,
         "error": reply.error.code if reply.error else None,
+        "plugin": reply.error.plugin if reply.error else None,
         "input_tokens": _sum([usage.input_tokens for usage in usages]),
         "output_tokens": _sum([usage.output_tokens for usage in usages]),
         "cached_tokens": _told([usage.cache_read_tokens for usage in usages]),

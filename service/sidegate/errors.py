@@ -66,6 +66,8 @@ class SidegateError(Exception):
         """Seconds after which another try may succeed; sent as `Retry-After`."""
         self.headers = dict(headers or {})
         """Further reply headers, such as `WWW-Authenticate`."""
+        self.plugin: str | None = None
+        """Which plugin raised it, where one did; set by the core."""
         if status is not None:
             self.status = status
         if code is not None:

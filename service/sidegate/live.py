@@ -59,8 +59,9 @@ class Live:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def get(self, call_id: str) -> LiveCall | None:
-        return self._calls.get(call_id)
+    def all(self) -> list[LiveCall]:
+        """The calls in flight, oldest first."""
+        return list(self._calls.values())
 
     def start(self, call: Call, handler: Handler, outlet: ClientOutlet, on_disconnect: OnDisconnect) -> LiveCall:
         """Run the call in a task of its own. Refuses with 503 while draining or full."""

@@ -133,7 +133,9 @@ class _GuardLayer(_Layer):
             error = PluginError(self.name, overdue=True)
             self.reported(error)
             raise error from None
-        except SidegateError:
+        except SidegateError as error:
+            if error is not frame.failure and error.plugin is None:
+                error.plugin = self.name
             raise
         except Exception as error:
             if error is frame.failure:

@@ -20,7 +20,7 @@ from sidegate.ledger.store import open_ledger
 from sidegate.live import Live
 from sidegate.loader import LoadedPipeline, load, start, stop
 from sidegate.pipeline import chain
-from sidegate.records import answer_calls, answer_models
+from sidegate.records import answer_calls, answer_models, cancel_call
 from sidegate.settings import Settings
 from sidegate.telemetry.metrics import Metrics
 from sidegate.upstream.catalogue import make_providers
@@ -112,7 +112,9 @@ class Service:
             case "models":
                 return await answer_models(call, self.catalogue, self.created)
             case "calls":
-                return await answer_calls(call, self.live, self.ledger)
+                return await answer_calls(call, self.live, self.ledger, self.clock)
+            case "cancel":
+                return await cancel_call(call, self.live)
             case _:
                 if not self.ledger.room:
                     raise Refusal(503, "ledger_unavailable", "The gateway cannot record calls.", retry_after=5)

@@ -197,13 +197,15 @@ class Call:
 
     def tap(self, see: See) -> None:
         """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
-        self._stages.append(Tap(see, frame.observed if (frame := self.notes.frame) is not None else None))
+        frame = self.notes.frame
+        self._stages.append(Tap(see, frame.observed if frame else None, frame.name if frame else None))
 
     def change(self, edit: Edit) -> None:
         """Rewrite, drop or hold back: see `Edit`."""
         self._refuse_observer("change")
         self.notes.edited = True
-        self._stages.append(Change(edit, self.edit_timeout))
+        owner = self.notes.frame.name if self.notes.frame is not None else None
+        self._stages.append(Change(edit, self.edit_timeout, owner))
 
     def at_end(self, end: Callable[[Ending], Chunks]) -> None:
         """Give `Chunk.comment`s to stand before the closing event of a complete stream, such as what it cost.

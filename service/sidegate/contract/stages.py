@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Comment, End, Part, Reasoning, Report, Text, ToolCall
-from sidegate.errors import Ending, Refusal
+from sidegate.errors import Ending, Refusal, SidegateError
 
 if TYPE_CHECKING:
     from sidegate.contract.call import Call
@@ -43,9 +43,10 @@ class Tap:
 
     sees = True
 
-    def __init__(self, see: See, report: Callable[[Exception], None] | None) -> None:
+    def __init__(self, see: See, report: Callable[[Exception], None] | None, owner: str | None) -> None:
         self._see: See | None = see
         self._report = report
+        self._owner = owner
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         if self._see is None:
@@ -55,6 +56,7 @@ class Tap:
                 self._see(chunk)
         except Exception as error:
             if self._report is None:
+                _sign(error, self._owner)
                 raise
             self._see = None
             self._report(error)
@@ -84,15 +86,20 @@ class Change:
 
     sees = True
 
-    def __init__(self, edit: Edit, timeout: float) -> None:
+    def __init__(self, edit: Edit, timeout: float, owner: str | None) -> None:
         self._edit = edit
+        self._owner = owner
         self._timeout = timeout
         self._reasoning: set[tuple[int, int]] = set()
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         out: list[Chunk] = []
-        for chunk in chunks:
-            out += await self._one(chunk)
+        try:
+            for chunk in chunks:
+                out += await self._one(chunk)
+        except Exception as error:
+            _sign(error, self._owner)
+            raise
         return out
 
     async def _one(self, chunk: Chunk) -> list[Chunk]:
@@ -208,6 +215,12 @@ async def _settle(given: Any, timeout: float) -> list[Chunk]:
         except TimeoutError as error:
             raise Refusal(503, "edit_timeout", "A check of the reply took too long.") from error
     return list(given)
+
+
+def _sign(error: Exception, owner: str | None) -> None:
+    """Note whose stage refused: its plugin's own code is not running, so the pipeline could not tell."""
+    if isinstance(error, SidegateError) and error.plugin is None:
+        error.plugin = owner
 
 
 def _weight(chunk: Chunk) -> int:

@@ -32,6 +32,8 @@ class CallRow(Struct, frozen=True, kw_only=True):
     ending: str
     error: str | None = None
     """The code of what went wrong."""
+    plugin: str | None = None
+    """The plugin that refused or failed, by its name in the pipeline."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None

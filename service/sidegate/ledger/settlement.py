@@ -76,6 +76,7 @@ def _call_row(call: Call, reply: Reply, seconds: float) -> CallRow:
         status=reply.status,
         ending=reply.ending.value,
         error=_optional(reply.error.code) if reply.error else None,
+        plugin=_optional(reply.error.plugin) if reply.error else None,
         input_tokens=total.input_tokens,
         output_tokens=total.output_tokens,
         cache_read_tokens=total.cache_read_tokens,

@@ -28,7 +28,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             id TEXT PRIMARY KEY, route TEXT NOT NULL, operation TEXT NOT NULL, dialect TEXT NOT NULL,
             delivery TEXT NOT NULL, caller TEXT NOT NULL, key_id TEXT, team TEXT, tags TEXT NOT NULL, end_user TEXT,
             model_asked TEXT NOT NULL, model_served TEXT, provider TEXT, status INTEGER NOT NULL, ending TEXT NOT NULL,
-            error TEXT,{_TOKENS}, cost_nano_usd INTEGER, state TEXT NOT NULL, started_at TEXT NOT NULL,
+            error TEXT, plugin TEXT,{_TOKENS}, cost_nano_usd INTEGER, state TEXT NOT NULL, started_at TEXT NOT NULL,
             first_token REAL, duration REAL NOT NULL, settled_at TEXT) STRICT""",
         f"""CREATE TABLE attempts (
             call_id TEXT NOT NULL REFERENCES calls (id), number INTEGER NOT NULL, provider TEXT NOT NULL,

@@ -84,6 +84,8 @@ class ScriptedProvider:
         """Change it to answer the next request otherwise."""
         self.exchanges: list[Exchange] = []
         self.connections = 0
+        self.errors: list[Exception] = []
+        """What the script raised; the first is raised again where the provider is closed."""
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -99,6 +101,8 @@ class ScriptedProvider:
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except Exception as error:
+            self.errors.append(error)
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -143,6 +147,8 @@ async def scripted(script: Script) -> AsyncIterator[ScriptedProvider]:
         server.close()
         await provider.stop()
         await server.wait_closed()
+    if provider.errors:
+        raise provider.errors[0]
 
 
 async def _receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange | None:

@@ -117,13 +117,14 @@ class Transport:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise ConnectError("The provider cannot be reached.") from error
             if not seen.reused:
-                raise ConnectError("The provider closed the connection.") from error
+                # The request was on its way: whether it cost something is not known.
+                raise CutError("The provider closed the connection without a reply.") from error
         # The provider closed a kept connection while the request was on its way; not one byte of a reply came.
         self._reconnected()
         try:
             return await self._request(url, {**headers, "Connection": "close"}, body, connect_timeout, seen)
         except aiohttp.ClientError as error:
-            raise ConnectError("The provider closed the connection.") from error
+            raise CutError("The provider closed the connection without a reply.") from error
 
     async def _request(
         self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float, seen: SimpleNamespace
