@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -38,3 +40,21 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps nothing between requests but connections."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield session
+
+
+@pytest.fixture
+def acme_shout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The example of a plugin as after `pip install`: it can be imported, and its entry points are on record."""
+    example = Path(__file__).parent.parent / "examples" / "acme-shout"
+    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+    record = tmp_path / f"acme_shout-{project['version']}.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-shout\nVersion: {project['version']}\n")
+    lines = [
+        f"[{group}]\n{name} = {value}\n"
+        for group, points in project["entry-points"].items()
+        for name, value in points.items()
+    ]
+    (record / "entry_points.txt").write_text("".join(lines))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(example / "src"))

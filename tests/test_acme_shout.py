@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,6 @@ EXAMPLE = ROOT / "examples" / "acme-shout"
 CONFIG = ROOT / "config" / "examples" / "in-house-plugin.yaml"
 
 
-@pytest.fixture
-def _installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As after `pip install`: the package can be imported, and its entry points are on record."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    record = tmp_path / f"acme_shout-{project['version']}.dist-info"
-    record.mkdir()
-    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-shout\nVersion: {project['version']}\n")
-    lines = [f"[{group}]\n{name} = {value}\n" for group, points in project["entry-points"].items()
-             for name, value in points.items()]  # fmt: skip
-    (record / "entry_points.txt").write_text("".join(lines))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.syspath_prepend(str(EXAMPLE / "src"))
-
-
 def test_its_own_tests_pass() -> None:
     paths = os.pathsep.join(str(ROOT / name) for name in ("service", "plugins"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE)]
@@ -46,13 +31,13 @@ def test_it_is_a_model_of_brevity() -> None:
     assert len(lines) <= 100
 
 
-@pytest.mark.usefixtures("_installed")
+@pytest.mark.usefixtures("acme_shout")
 def test_the_config_is_read() -> None:
     uses = read_config(CONFIG, {}).settings.pipelines["main"].plugins
     assert [use.use for use in uses] == ["acme_shout", "acme_shout:Shout"]
 
 
-@pytest.mark.usefixtures("_installed")
+@pytest.mark.usefixtures("acme_shout")
 @pytest.mark.parametrize("stream", [False, True])
 async def test_words_are_replaced_by_both_on_the_way_to_a_client(stream: bool) -> None:
     question = "Hello Acme Corp, hello acmeology"

@@ -1,0 +1,132 @@
+"""What is shipped beside the code: every plugin has all its parts, every config works, public names are the ones said."""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+import sidegate.contract
+import sidegate.testing
+from sidegate.commands.check import made
+from sidegate.contract import Plugin
+from tests.tree import ROOT, entry_points, parsed, structs
+
+CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
+DEFAULTS = [ROOT / "config" / "sidegate.yaml", ROOT / "config" / "container.yaml"]
+ORDER = ["log", "api_key", "model_access", "rate_limit", "concurrency", "cost", "schema"]
+"""Refusals are logged, nobody unknown takes room, who waits has room by rate, and each run of a repair is priced."""
+
+PLUGINS = sorted(path.stem for path in (ROOT / "plugins/sidegate_plugins").glob("[!_]*.py"))
+
+
+def plugin_class(name: str) -> type[Plugin[Any]]:
+    module, _, cls = entry_points()[name].partition(":")
+    found: type[Plugin[Any]] = getattr(import_module(module), cls)
+    return found
+
+
+# --- plugins ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_plugin_has_an_entry_point_of_its_name() -> None:
+    modules = {name: target.partition(":")[0] for name, target in entry_points().items()}
+    assert modules == {name: f"sidegate_plugins.{name}" for name in PLUGINS}
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_says_what_it_does_for_the_operator(name: str) -> None:
+    module = ast.get_docstring(parsed(ROOT / "plugins" / "sidegate_plugins" / f"{name}.py"))
+    assert module
+    assert len(module.splitlines()[0]) >= 20
+    assert (plugin_class(name).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_has_tests(name: str) -> None:
+    found = (ROOT / "tests" / "plugins" / f"test_{name}.py").read_text()
+    assert re.search(r"^(async )?def test_", found, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_has_a_page_that_names_each_setting(name: str) -> None:
+    page = (ROOT / "docs" / "plugins" / f"{name}.md").read_text()
+    for kind in structs(plugin_class(name).settings_type()):
+        for field in msgspec.structs.fields(kind):
+            assert f"`{field.encode_name}`" in page, f"{kind.__name__}.{field.encode_name}"
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_settings_are_frozen_strict_and_described(name: str) -> None:
+    for kind in structs(plugin_class(name).settings_type()):
+        assert kind.__struct_config__.frozen, kind
+        assert kind.__struct_config__.forbid_unknown_fields, kind
+        properties = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+        undescribed = [name for name, item in properties.items() if not re.search("description|ref", str(item))]
+        assert undescribed == [], kind
+
+
+def test_no_page_is_about_a_plugin_that_is_not_there() -> None:
+    assert sorted(path.stem for path in (ROOT / "docs" / "plugins").glob("*.md")) == PLUGINS
+
+
+# --- configs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("acme_shout")
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "config")) for path in CONFIGS])
+def test_every_config_loads_and_its_plugins_can_be_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in re.findall(r"\$\{(\w+)", path.read_text()):
+        monkeypatch.setenv(name, "a-value")
+    loaded, plugins = made(path)
+    assert set(plugins) == set(loaded.settings.pipelines)
+    assert loaded.settings.models
+
+
+@pytest.mark.parametrize("path", DEFAULTS, ids=[path.stem for path in DEFAULTS])
+def test_the_default_needs_no_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in re.findall(r"\$\{(\w+)", path.read_text()):
+        monkeypatch.delenv(name, raising=False)
+    loaded, _ = made(path)
+    assert sorted(loaded.settings.models) == ["demo", "demo-*"]
+
+
+@pytest.mark.parametrize("path", DEFAULTS, ids=[path.stem for path in DEFAULTS])
+def test_the_shipped_order(path: Path) -> None:
+    (pipeline,) = yaml.safe_load(path.read_text())["pipelines"].values()
+    assert [use["use"] for use in pipeline["plugins"]] == ORDER
+    assert pipeline.get("attempt", []) == []
+
+
+def test_a_container_differs_only_in_what_it_binds_and_where_it_keeps() -> None:
+    ours, theirs = (yaml.safe_load(path.read_text()) for path in DEFAULTS)
+    differing = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+    assert differing == {"listen", "admin", "state"}
+    assert (theirs["listen"]["host"], theirs["admin"]["host"], theirs["state"]) == ("0.0.0.0", "0.0.0.0", "/data")
+
+
+# --- public names -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [sidegate.contract, sidegate.testing], ids=["contract", "testing"])
+def test_public_names_are_the_ones_listed(module: ModuleType) -> None:
+    listed: list[str] = module.__all__
+    public = {name for name, value in vars(module).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    assert public - {"annotations"} == set(listed)
+    # Functions may bear the name of the file they are in; such a name is still the function.
+    assert not any(isinstance(getattr(module, name), types.ModuleType) for name in listed)
+
+
+@pytest.mark.parametrize("module", [sidegate.contract, sidegate.testing], ids=["contract", "testing"])
+def test_the_manual_mentions_every_public_name(module: ModuleType) -> None:
+    manual = (ROOT / "docs" / "plugins.md").read_text()
+    listed: list[str] = module.__all__
+    assert [name for name in listed if not re.search(rf"\b{name}\b", manual)] == []
