@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -277,9 +277,14 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         if seen:
             raise seen[0]
         seen.append(loaded)
-        gateway = ModuleType("running")
-        gateway.url, gateway.admin_url = "http://127.0.0.1:1", "http://127.0.0.1:2"  # type: ignore[attr-defined]
-        announce(gateway)
+        announce(
+            SimpleNamespace(
+                url="http://127.0.0.1:1",
+                admin_url="http://127.0.0.1:2",
+                settings=loaded.settings,
+                service=SimpleNamespace(told=["a plugin says this"], catalogue=SimpleNamespace(names=("fast",))),
+            )
+        )
         return 0
 
     module = ModuleType("sidegate.gateway")
@@ -295,7 +300,13 @@ def test_serve_reads_the_config_and_says_where_it_listens(
     assert (ran.code, ran.out) == (0, "")
     assert ran.err.splitlines() == [
         "warning: providers.local: has no api_key; calls are sent without one",
-        f"Sidegate {sidegate.__version__} listens on http://127.0.0.1:1, administration on http://127.0.0.1:2",
+        f"Sidegate {sidegate.__version__} is ready: http://127.0.0.1:1  (metrics and health: http://127.0.0.1:2)",
+        "  a plugin says this",
+        "",
+        "Try it:",
+        "  curl -N http://127.0.0.1:1/v1/chat/completions \\",
+        """    -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\""",
+        """    -d '{"model":"fast","stream":true,"messages":[{"role":"user","content":"Hello"}]}'""",
     ]
     assert served[0].settings.providers["openai"].api_key == "hunter2-env"
 

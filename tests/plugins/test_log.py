@@ -94,6 +94,7 @@ async def test_a_line_says_who_asked_what_and_how_it_went() -> None:
         "status": 200,
         "ending": "complete",
         "error": None,
+        "plugin": None,
         "input_tokens": 10,
         "output_tokens": 20,
         "cached_tokens": 5,
