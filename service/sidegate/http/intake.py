@@ -10,6 +10,9 @@ from aiohttp import web
 from sidegate.errors import BadRequest, Refusal
 from sidegate.settings import Server
 
+BAD_FRAMING = "invalid_framing"
+"""The code of a request after which nothing on its connection can be trusted."""
+
 
 def check_head(request: web.Request) -> None:
     """Refuse what aiohttp lets through: two credentials, another HTTP version, another host in the request line."""
@@ -26,7 +29,7 @@ def check_framing(request: web.Request) -> None:
     """Refuse a coding but `chunked`, which aiohttp would pass over, and any in HTTP/1.0 (RFC 9112 section 6.1)."""
     codings = request.headers.getall("Transfer-Encoding", ())
     if codings and (request.version < (1, 1) or [coding.strip().lower() for coding in codings] != ["chunked"]):
-        raise BadRequest("The body's framing is not understood.", code="invalid_framing")
+        raise BadRequest("The body's framing is not understood.", code=BAD_FRAMING)
 
 
 async def read_json(request: web.Request, bounds: Server) -> bytes:
@@ -44,7 +47,7 @@ async def read_json(request: web.Request, bounds: Server) -> bytes:
     except TimeoutError as error:
         raise Refusal(408, "request_timeout", "The body did not arrive in time.") from error
     except web.RequestPayloadError as error:
-        raise BadRequest("The body is not framed as its headers say.") from error
+        raise BadRequest("The body is not framed as its headers say.", code=BAD_FRAMING) from error
 
 
 async def _read(request: web.Request, bounds: Server) -> bytes:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from sidegate.contract.call import Call
 from sidegate.errors import SidegateError
+from sidegate.http.intake import BAD_FRAMING
 from sidegate.http.server import SERVER
 
 _ILLEGAL = re.compile(r"[^\x20-\x7e]")
@@ -45,7 +46,7 @@ def error_reply(voice: Voice, error: SidegateError, call: Call) -> web.Response:
     response = web.Response(
         status=error.status, body=voice.write_error(error, call.id), content_type=_error_type(voice), headers=headers
     )
-    if error.status in (408, 413):
+    if error.status in (408, 413) or error.code == BAD_FRAMING:
         # The rest of the body is still on its way; reading it would do what the refusal is to avoid.
         response.force_close()
     return response

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from sidegate import __version__
 from sidegate.errors import ConfigError
@@ -30,6 +30,19 @@ class _Connection(RequestHandler):
     """Answers what is no HTTP request in JSON, and keeps the bytes out of the log: they may hold a key."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and type(self._messages[-1][0]) is _ErrInfo:
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """Tell whoever reads a body that the rest of it is no HTTP; aiohttp lets it wait for ever."""
+        request = self._current_request
+        body = self._messages[-2][1] if len(self._messages) > 1 else request.content if request is not None else None
+        if body is not None and not body.is_eof():
+            body.set_exception(web.RequestPayloadError("malformed"))
+            body.feed_eof()
 
     def handle_error(
         self,
