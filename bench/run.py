@@ -1,0 +1,210 @@
+"""The benchmark: `python -m bench.run`, from the root of the repository. See README.md for what each figure means.
+
+Every server is a process of its own, pinned to a core where there are two; rounds take turns between the servers, and
+what is told is the median of the rounds. Loopback only; only processes started here are ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import os
+import platform
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import figures, table
+from bench.figures import FULL, QUICK, Sizes, Values
+from bench.load import Line
+from bench.loop import loop_factory
+from bench.process import Cores, Process, pin, share_out
+from bench.servers import DIRECT, Running, Server, free_port, gateway, peer, relay, start
+
+PACKAGES = ("aiohttp", "msgspec", "uvloop", "sidegate")
+
+
+class Bench:
+    """One benchmark under way: what runs, and what was measured so far."""
+
+    def __init__(self, servers: Sequence[Server], sizes: Sizes, directory: Path, cores: Cores) -> None:
+        self._servers = servers
+        self._sizes = sizes
+        self._directory = directory
+        self._cores = cores
+        self._provider = Line(free_port())
+        self._processes: list[Process] = []
+        self.rounds: dict[str, dict[str, list[float]]] = {}
+
+    async def measure(self) -> None:
+        """Everything. Whatever happens, what was started is stopped."""
+        try:
+            await self._start_provider()
+            await self._fresh()
+            await self._steady()
+        finally:
+            for process in self._processes:
+                process.stop()
+
+    async def _start_provider(self) -> None:
+        command = [sys.executable, "-m", "bench.provider", str(self._provider.port)]
+        self._processes.append(Process(command, self._cores.provider, self._directory / "provider.stderr"))
+        for _ in range(1000):
+            self._processes[0].check()
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self._provider.port)
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            writer.close()
+            return
+        raise RuntimeError("the mock provider did not start")
+
+    async def _fresh(self) -> None:
+        """What needs a process that has done nothing before."""
+        for number in range(self._sizes.rounds):
+            for server in self._in_turn(self._servers, number):
+                running = await self._start(server)
+                try:
+                    self._note(server.name, await figures.memory(running, self._sizes))
+                finally:
+                    self._stop(running)
+
+    async def _steady(self) -> None:
+        """What is measured of servers that have been running."""
+        direct = Running(Server(DIRECT, lambda told: ()), None, self._provider)
+        everyone = [direct, *[await self._start(server) for server in self._servers]]
+        for running in everyone:
+            await figures.buffered(running, QUICK)
+            await figures.flat_out(running, QUICK)
+        for number in range(self._sizes.rounds):
+            for figure in self._figures():
+                for running in self._in_turn(everyone, number):
+                    self._note(running.server.name, await figure(running, self._sizes))
+            self._note_added()
+            print(f"round {number + 1} of {self._sizes.rounds} done", file=sys.stderr)
+
+    def _figures(self) -> tuple[Callable[[Running, Sizes], Awaitable[Values]], ...]:
+        async def abort(running: Running, sizes: Sizes) -> Values:
+            return await figures.abort(running, sizes, self._provider)
+
+        return figures.buffered, figures.flat_out, figures.one_by_one, figures.first_token, abort
+
+    def _note(self, server: str, values: Values) -> None:
+        for key, value in values.items():
+            self.rounds.setdefault(key, {}).setdefault(server, []).append(value)
+
+    def _note_added(self) -> None:
+        """What each server adds to the direct line, of the same round."""
+        for whole, added in (("first_one", "added_one"), ("first_many", "added_many")):
+            direct = self.rounds[whole][DIRECT][-1]
+            for server in self._servers:
+                self._note(server.name, {added: self.rounds[whole][server.name][-1] - direct})
+
+    async def _start(self, server: Server) -> Running:
+        provider = f"http://127.0.0.1:{self._provider.port}"
+        running = await start(server, provider, self._directory, self._cores)
+        assert running.process is not None
+        self._processes.append(running.process)
+        return running
+
+    def _stop(self, running: Running) -> None:
+        assert running.process is not None
+        running.process.stop()
+        self._processes.remove(running.process)
+
+    @staticmethod
+    def _in_turn(everyone: Sequence[Any], number: int) -> Sequence[Any]:
+        """The other way round in every second round: what warms up or tires is nobody's advantage."""
+        return everyone[::-1] if number % 2 else everyone
+
+
+def machine() -> dict[str, str]:
+    """What it ran on."""
+    found = {"python": platform.python_version(), "system": platform.platform(), "cores": str(os.cpu_count())}
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    found["processor"] = models[0].partition(":")[2].strip() if models else platform.machine()
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def report(bench: Bench, servers: Sequence[str], sizes: Sizes) -> dict[str, Any]:
+    """Everything for `--json`: medians, ratios to the relay, and every value they come from."""
+    figures = {
+        row.key: {
+            "label": row.label.strip(),
+            "better": row.better,
+            "median": {name: table.median(values) for name, values in bench.rounds.get(row.key, {}).items()},
+            "ratio_to_relay": {name: table.ratio(bench.rounds, row.key, name) for name in servers if name != DIRECT},
+            "rounds": bench.rounds.get(row.key, {}),
+        }
+        for row in table.rows(sizes)
+    }
+    return {"machine": machine(), "sizes": sizes, "figures": figures}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="The gateway beside a bare relay and a direct line.")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"default: {FULL.rounds}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there too")
+    parser.add_argument(
+        "--peer",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "KEY", "COMMAND"),
+        help="another server: its command line, with {port}, {provider} and {directory}",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    sizes = QUICK if options.quick else FULL
+    if options.rounds:
+        sizes = dataclasses.replace(sizes, rounds=options.rounds)
+    servers = [relay(), gateway(), *(peer(name, command, key) for name, key, command in options.peer)]
+    names = [DIRECT, *(server.name for server in servers)]
+    _allow_sockets()
+    cores = share_out()
+    pin(cores.load)
+    with tempfile.TemporaryDirectory(prefix="sidegate-bench-") as directory:
+        bench = Bench(servers, sizes, Path(directory), cores)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_measured(bench))
+    print("  ".join(f"{name} {value}" for name, value in machine().items()))
+    print(table.render(bench.rounds, names, sizes))
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report(bench, names, sizes))) + b"\n")
+    return 0
+
+
+async def _measured(bench: Bench) -> None:
+    """A terminated benchmark stops what it started, like an interrupted one."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await bench.measure()
+
+
+def _allow_sockets() -> None:
+    """A thousand streams are two thousand sockets in a server."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
