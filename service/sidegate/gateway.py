@@ -83,8 +83,15 @@ async def _serve(loaded: Loaded, log: JsonLog, announce: Callable[[Gateway], Non
     gc.freeze()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+
+    def stop() -> None:
+        """The first signal drains; a second one is somebody who cannot wait."""
+        if stopping.is_set():
+            gateway.service.live.hurry()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
     announce(gateway)
     await stopping.wait()
     stopped = await gateway.stop()

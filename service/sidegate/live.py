@@ -22,6 +22,10 @@ Settle = Callable[[Call, Reply, float], None]
 """Records a call that has ended: priced, to the ledger and the metrics. Synchronous, and never fails the call."""
 
 
+STOP_SECONDS = 5.0
+"""How long stopped calls get to end: their plugins clean up, their readers are told."""
+
+
 class LiveCall:
     """A call, its task, and in the end how it went."""
 
@@ -55,6 +59,7 @@ class Live:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self._hurry = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -133,13 +138,17 @@ class Live:
     async def drain(self, seconds: float) -> int:
         """Refuse new calls, wait for those in flight, stop what outlasts the deadline. Gives how many it stopped."""
         self.draining = True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            late = list(self._calls.values())
-            for live in late:
-                live.stop(GatewayStopping())
-            await asyncio.wait([live.done for live in late], timeout=5)
-            return len(late)
-        return 0
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._hurry)]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        late = list(self._calls.values())
+        for live in late:
+            live.stop(GatewayStopping())
+        if late:
+            await asyncio.wait([live.done for live in late], timeout=STOP_SECONDS)
+        return len(late)
+
+    def hurry(self) -> None:
+        """End a drain now: what still runs is stopped, and told."""
+        self._hurry.set()
