@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import pytest
 
@@ -15,6 +16,7 @@ from sidegate.contract import (
     Finish,
     Handler,
     Observer,
+    Part,
     Plugin,
     Reasoning,
     Reply,
@@ -23,6 +25,7 @@ from sidegate.contract import (
 from sidegate.contract.stages import Chunks
 from sidegate.errors import PluginError, ProviderError, Refusal
 from sidegate.testing import drive, host, says
+from tests.plugins.calls import HandClock
 
 Run = Callable[[Call, Handler], Awaitable[Reply]]
 
@@ -525,3 +528,62 @@ async def test_parts_of_a_chunk_are_shown_to_an_edit_one_at_a_time() -> None:
     driven = await drive(Does(run), provider)
     assert shown == [1, 1, 1]
     assert len(driven.parts) == 3
+
+
+async def test_waiting_for_others_is_no_time_of_the_plugins_own() -> None:
+    clock = HandClock()
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        clock.pass_by(1)
+        with call.waiting():
+            assert call.notes.frame is not None
+            assert call.notes.frame.since == 0
+            clock.pass_by(60)
+        clock.pass_by(2)
+        return await handler(call)
+
+    driven = await drive(Does(run), says("a"), clock=clock)
+    assert driven.call.notes.plugin_seconds == {"does": 3.0}
+
+
+async def test_a_wait_that_is_cancelled_leaves_the_clock_right() -> None:
+    clock = HandClock()
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        with suppress(ValueError), call.waiting():
+            clock.pass_by(60)
+            raise ValueError
+        clock.pass_by(2)
+        return await handler(call)
+
+    driven = await drive(Does(run), says("a"), clock=clock)
+    assert driven.call.notes.plugin_seconds == {"does": 2.0}
+
+
+def test_a_copy_of_a_chunk_says_the_same_and_keeps_nothing_that_was_decoded() -> None:
+    read: list[bytes] = []
+
+    def reader(raw: bytes) -> tuple[Part, ...]:
+        read.append(raw)
+        return (Text(raw.decode()),)
+
+    chunk = Chunk(b"hi", reader=reader, dialect="d", closing=True, meaningful=True)
+    chunk.hidden = True
+    assert chunk.text == "hi"
+    copied = chunk.copy()
+    assert (copied.raw, copied.dialect, copied.closing, copied.meaningful, copied.hidden) == (
+        b"hi",
+        "d",
+        True,
+        True,
+        True,
+    )
+    assert (copied.text, chunk.copy().text) == ("hi", "hi")
+    assert len(read) == 3
+
+
+def test_a_copy_of_a_chunk_made_of_parts_has_them_and_its_base() -> None:
+    whole = Chunk(b"{}", reader=lambda _: (), dialect="d", whole=True, closing=True).with_parts([Text("x")])
+    copied = whole.copy()
+    assert copied.parts == (Text("x"),)
+    assert (copied.base, copied.whole, copied.raw) == (("d", b"{}"), True, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import datetime
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head, read_json
 from sidegate.http.replies import reply_headers
 from sidegate.http.sinks import StreamSink
-from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet
+from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet, named
 from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire.basics import Basics, read_basics
@@ -37,8 +38,9 @@ class CallEndpoint:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         call_id = secrets.token_hex(16)
         asked, model, stream = await self._ask(request)
-        outlet, sink = self._outlet(request, call_id, asked, model, stream)
-        call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet)
+        now = self._service.clock.now()
+        outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
+        call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
         outlet.notes = call.notes
         return await self._exchange.run(call, outlet, sink)
 
@@ -71,19 +73,20 @@ class CallEndpoint:
         return asked, basics.model, basics.streams
 
     def _outlet(
-        self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool
+        self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool, now: datetime
     ) -> tuple[StreamOutlet | BufferOutlet, StreamSink | None]:
         service = self._service
         encoding = asked.fields.get("encoding_format")
         envelope = Envelope(
             id=call_id,
             model=model,
-            created=int(service.clock.now().timestamp()),
+            created=int(now.timestamp()),
             include_usage=asked.wants_usage,
             encoding_format="base64" if encoding is not None and bytes(encoding) == b'"base64"' else None,
         )
         if not stream:
-            return BufferOutlet(self._dialect.name, self._dialect.assembler(envelope), service.clock), None
+            make = self._dialect.assembler
+            return BufferOutlet(self._dialect.name, lambda naming: make(named(envelope, naming)), service.clock), None
         server = service.settings.server
         sink = StreamSink(
             request,
@@ -95,7 +98,7 @@ class CallEndpoint:
         outlet = StreamOutlet(self._dialect, envelope, sink, service.clock)
         return outlet, sink
 
-    def _call(self, call_id: str, asked: Asked, model: str, delivery: str, outlet: ClientOutlet) -> Call:
+    def _call(self, call_id: str, asked: Asked, model: str, delivery: str, outlet: ClientOutlet, now: datetime) -> Call:
         service = self._service
         return Call(
             id=call_id,
@@ -105,7 +108,7 @@ class CallEndpoint:
             delivery=delivery,
             outlet=outlet,
             started=service.clock.monotonic(),
-            started_at=service.clock.now(),
+            started_at=now,
             asked=asked,
             route=self._route.name,
             hold_limit=service.settings.server.max_held_bytes,
