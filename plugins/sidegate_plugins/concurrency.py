@@ -59,7 +59,8 @@ class Concurrency(Plugin[Settings]):
         async with AsyncExitStack() as held:
             for limit in self._limits:
                 slot = self.host.slots.hold(self._key(limit, call), limit.calls, queue=limit.queue, wait=limit.wait)
-                await held.enter_async_context(slot)
+                with call.waiting():
+                    await held.enter_async_context(slot)
             return await handler(call)
 
     def _key(self, limit: Limit, call: Call) -> str:

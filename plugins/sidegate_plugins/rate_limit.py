@@ -65,10 +65,10 @@ class RateLimit(Plugin[Settings]):
             return await handler(call)
         limits = [(limit, limit.key(call, self.host)) for limit in self._limits if limit.fits(call.model)]
         if limits:
-            tell(call.reply_headers, _standings(await self._taken(limits)))
+            tell(call.reply_headers, _standings(await self._taken(call, limits)))
         return await handler(call)
 
-    async def _taken(self, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
+    async def _taken(self, call: Call, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
         began = self.host.clock.monotonic()
         while True:
             grants = self._take(limits)
@@ -78,7 +78,8 @@ class RateLimit(Plugin[Settings]):
             waited = self.host.clock.monotonic() - began
             if any(waited + grant.retry_after > limit.wait for limit, grant in short):
                 raise _refusal(grants, short)
-            await sleep(max(grant.retry_after for _, grant in short))
+            with call.waiting():
+                await sleep(max(grant.retry_after for _, grant in short))
 
     def _take(self, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
         """From all or from none: nothing is awaited between the look and the taking."""

@@ -230,3 +230,25 @@ async def queueing(running: Running, count: int) -> None:
     async with asyncio.timeout(5):
         while slots.waiting("slots\x1fp\x1fdemo") != count:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("queue", ["rate_limit", "concurrency"])
+async def test_waiting_in_a_queue_is_no_time_of_the_plugins_own(queue: str) -> None:
+    """The bound on a plugin is 0.5 s here, and the wait is longer."""
+    rate = {"name": "one", "requests": 1, "period": 1.2, "wait": 5}
+    slot = {"name": "one", "calls": 1, "queue": 5, "wait": 5}
+    use = {
+        "rate_limit": "sidegate_plugins.rate_limit:RateLimit",
+        "concurrency": "sidegate_plugins.concurrency:Concurrency",
+    }
+    plugin = {"use": use[queue], "settings": {"limits": [rate if queue == "rate_limit" else slot]}}
+    config = demo_config(plugin, server={"plugin_timeout": 0.5, "drain": 2})
+    config["providers"]["demo"]["settings"] = {"first_token": 1.2, "tokens_per_second": 0}
+    body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
+    async with gateway(config) as running, aiohttp.ClientSession() as session:
+
+        async def status() -> int:
+            async with session.post(running.url + PATHS["openai"], json=body) as reply:
+                return reply.status
+
+        assert await asyncio.gather(status(), status()) == [200, 200]
