@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """In CI a skip is a failure, but for recordings that a clone does not have and for rounds that were not asked for."""
-    report: pytest.TestReport = yield  # type: ignore[assignment, misc]
+    """In CI a skip is a failure, but for recordings a clone does not have and rounds nobody asked for."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
     allowed = ("takes minutes: --long", "recorded provider traffic")
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)

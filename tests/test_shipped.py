@@ -1,4 +1,4 @@
-"""What is shipped beside the code: every plugin has all its parts, every config works, public names are the ones said."""
+"""What is shipped beside the code: plugins have all their parts, configs work, public names are the ones said."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def listed(section: str, option: str) -> list[str]:
 def entry_points() -> dict[str, str]:
     """The plugins by name, `module:Class`, as setup.cfg has them, installed or not."""
     pairs = (re.split(r"\s*=\s*", line) for line in listed("options.entry_points", "sidegate.plugins"))
-    return {name: target for name, target in pairs}
+    return dict(pairs)
 
 
 def structs(kind: Any) -> Iterator[type[Struct]]:
