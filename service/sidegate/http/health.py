@@ -7,6 +7,7 @@ from prometheus_async.aio.web import server_stats
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from sidegate.http.outermost import outermost
 from sidegate.http.server import SERVER
 from sidegate.service import Service
 
@@ -29,7 +30,7 @@ def add_health(app: web.Application, service: Service) -> None:
 
 def make_admin_app(service: Service) -> web.Application:
     """The admin listener: health and metrics."""
-    app = web.Application()
+    app = web.Application(middlewares=[outermost])
     add_health(app, service)
 
     async def metrics(request: web.Request) -> web.Response:

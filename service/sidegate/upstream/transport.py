@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from types import SimpleNamespace
 
 import aiohttp
@@ -18,6 +19,8 @@ from sidegate.errors import ConnectError, CutError, PhaseTimeout, ReplyError
 MAX_BODY_BYTES = 64 * 2**20
 """Of a buffered reply or an error body."""
 MAX_HEADER_BYTES = 32 * 2**10
+LARGE_BODY_BYTES = 2**20
+"""Of a request: from here on it is written in pieces."""
 LINGER_SECONDS = 1.0
 MAX_LINGER_BYTES = 64 * 2**10
 
@@ -133,7 +136,8 @@ class Transport:
         try:
             return await self._session.post(
                 url,
-                data=body,
+                # aiohttp writes bytes at once, however many; a file it writes piece by piece.
+                data=body if len(body) < LARGE_BODY_BYTES else BytesIO(body),
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, connect=None),
