@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from sidegate.contract.call import Notes, Outlet
+from msgspec.structs import replace
+
+from sidegate.contract.call import Naming, Notes, Outlet
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock
 from sidegate.contract.meaning import Comment, End, Part
 from sidegate.wire import sse
-from sidegate.wire.dialect import Assembler, Dialect, Envelope
+from sidegate.wire.dialect import Assembler, Dialect, Encoder, Envelope
 
 
 class Sink(Protocol):
@@ -50,12 +53,18 @@ class ClientOutlet(Outlet, Protocol):
         ...
 
 
+def named(envelope: Envelope, naming: Naming | None) -> Envelope:
+    """The envelope of a reply, with the ids and the time of an earlier one where that is told again."""
+    return envelope if naming is None else replace(envelope, id=naming.id, created=naming.created)
+
+
 class StreamOutlet:
     """Chunks into a stream of events: bytes as they came where nobody edits, written anew where somebody does."""
 
     def __init__(self, dialect: Dialect, envelope: Envelope, sink: Sink, clock: Clock) -> None:
         self._dialect = dialect
-        self._encoder = dialect.encoder(envelope)
+        self._envelope = envelope
+        self._encoder: Encoder | None = None
         self.sink: Sink = sink
         self._clock = clock
         self._relays = False
@@ -91,6 +100,8 @@ class StreamOutlet:
         if self._relays:
             # The encoder has seen nothing of a relayed stream, so it must not be asked to go on with it.
             return b"".join([self._aside(part) for part in chunk.parts])
+        if self._encoder is None:
+            self._encoder = self._dialect.encoder(named(self._envelope, self.notes.naming))
         return self._encoder.encode(chunk.parts)
 
     def _aside(self, part: Part) -> bytes:
@@ -102,11 +113,12 @@ class StreamOutlet:
 
 
 class BufferOutlet:
-    """Chunks into one body, kept until the call has ended."""
+    """Chunks into one body, kept until the call has ended. `make` is told of a naming that is not the call's own."""
 
-    def __init__(self, dialect: str, assembler: Assembler | None, clock: Clock) -> None:
+    def __init__(self, dialect: str, make: Callable[[Naming | None], Assembler] | None, clock: Clock) -> None:
         self._dialect = dialect
-        self._assembler = assembler
+        self._make = make
+        self._assembler: Assembler | None = None
         self._clock = clock
         self._raw: bytes | None = None
         self._base: bytes | None = None
@@ -135,8 +147,9 @@ class BufferOutlet:
         """The body is simply never asked for."""
 
     def _add(self, chunk: Chunk) -> None:
-        if self._assembler is None:
+        if self._make is None:
             raise TypeError("this reply is bytes, and cannot be made of parts")
+        self._assembler = self._assembler or self._make(self.notes.naming)
         self._parts = True
         self._assembler.add(chunk.parts)
         if chunk.base is not None and chunk.base[0] == self._dialect:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -35,6 +35,15 @@ class Caller:
 
 
 ANONYMOUS = Caller("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What the gateway makes a reply's ids and time from, where the provider gave none."""
+
+    id: str
+    created: int
+    """Unix seconds."""
 
 
 class Outlet(Protocol):
@@ -77,6 +86,8 @@ class Notes:
     """Why the core stopped the call, set before its task is cancelled."""
     edited: bool = False
     """An edit is at work: what goes out is written anew from its meaning."""
+    naming: Naming | None = None
+    """Set where it is not the call's own: see `Call.naming`."""
     frame: Frame | None = None
     """Whose code runs: the frame of a plugin, if not the core's own."""
 
@@ -195,6 +206,19 @@ class Call:
         """Whether a token has left for the client: from here on an error is an event."""
         return self.notes.first_token is not None
 
+    @property
+    def naming(self) -> Naming:
+        """What the ids and the time are made from that the gateway gives the reply: those of this call.
+
+        Whoever tells the reply of an earlier call again sets the earlier one's, before the first chunk: the same reply
+        then has the same ids.
+        """
+        return self.notes.naming or Naming(self.id, int(self.started_at.timestamp()))
+
+    @naming.setter
+    def naming(self, naming: Naming) -> None:
+        self.notes.naming = naming
+
     def tap(self, see: See) -> None:
         """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
         frame = self.notes.frame
@@ -231,6 +255,22 @@ class Call:
         finally:
             if held in self._stages:
                 del self._stages[self._stages.index(held) :]
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for what others do, such as another call or a slow reader: no time of the plugin's own, so not bounded.
+
+        Only round waits that end by themselves.
+        """
+        frame = self.notes.frame
+        if frame is None or not frame.since:
+            yield
+            return
+        frame.pause()
+        try:
+            yield
+        finally:
+            frame.resume()
 
     async def send(self, chunk: Chunk) -> None:
         """Emit a chunk outward from here; returns when the reader has room. The only way to emit."""

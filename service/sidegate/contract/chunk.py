@@ -106,6 +106,21 @@ class Chunk:
         """Why the first choice that this event ends has ended."""
         return next((part.reason for part in self.parts if type(part) is Finish), None)
 
+    def copy(self) -> Chunk:
+        """The same piece, to be kept, or told in another reply; what was decoded of its bytes is not kept with it."""
+        readable = self.raw is not None and self._reader is not None
+        copied = Chunk(
+            self.raw,
+            parts=None if readable else self._parts,
+            reader=self._reader,
+            dialect=self.dialect,
+            whole=self.whole,
+            closing=self.closing,
+            meaningful=self._meaningful,
+        )
+        copied.base, copied.hidden = self.base, self.hidden
+        return copied
+
     def with_parts(self, parts: Iterable[Part]) -> Chunk:
         """The same place in the reply, saying something else."""
         changed = Chunk(parts=tuple(parts), whole=self.whole, closing=self.closing)
