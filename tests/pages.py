@@ -32,9 +32,10 @@ class Block:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
-def blocks(*languages: str) -> list[Block]:
-    """Those of all pages in these languages that are to be checked."""
-    return [block for page in PAGES for block in _blocks(page) if block.checked and block.language in languages]
+def blocks(*languages: str, checked: bool = True) -> list[Block]:
+    """Those of all pages in these languages that are to be checked, or those that are not."""
+    every = (block for page in PAGES for block in _blocks(page))
+    return [block for block in every if block.checked is checked and block.language in languages]
 
 
 def _blocks(page: Path) -> Iterator[Block]:
