@@ -7,6 +7,7 @@ header pass.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -139,6 +140,8 @@ async def _tell(call: Call, kept: KeptReply, start: int) -> int:
         call.notes.edited = call.notes.edited or kept.edited
     batch = [chunk.copy() for chunk in kept.chunks[start : start + BATCH]]
     await call.emit(batch)
+    # A reader with room for everything does not make the loop's other calls wait for it.
+    await asyncio.sleep(0)
     return len(batch)
 
 

@@ -141,7 +141,7 @@ def told(call: Call) -> list[tuple[tuple[Part, ...], bool, bool, bool]]:
 
 async def settle() -> None:
     """Let every task that can go on do so."""
-    for _ in range(20):
+    for _ in range(12):
         await asyncio.sleep(0)
 
 
@@ -259,9 +259,11 @@ async def test_who_tells_a_reply_again_leaves_what_is_kept_as_it_is() -> None:
         await call.send(Chunk(b"raw", reader=reader, dialect="openai.chat", closing=True, meaningful=True))
         return Reply()
 
-    await ground.plugin(ground.call(), core)
-    assert read == []
-    for count in (1, 2):
+    first = ground.call()
+    first.tap(lambda chunk: None if chunk.parts else None)
+    await ground.plugin(first, core)
+    assert len(read) == 1
+    for count in (2, 3):
         call = ground.call()
         call.tap(lambda chunk: None if chunk.parts else None)
         await ground.plugin(call, core)
@@ -480,6 +482,44 @@ async def test_where_the_first_fails_unheard_another_takes_its_place(delivery: s
     assert len(core.calls) == 2
     leaders = [call for call in calls[1:] if "idempotent-replayed" not in call.reply_headers]
     assert leaders == [core.calls[1]]
+
+
+async def test_a_whole_reply_is_not_told_before_its_call_has_ended_well() -> None:
+    """A plugin further in may still fail when the provider has answered; nobody has read anything yet."""
+    ground = a_ground()
+    said, go_on = asyncio.Event(), asyncio.Event()
+    runs: list[Call] = []
+
+    async def core(call: Call) -> Reply:
+        runs.append(call)
+        await call.send(Chunk(parts=(Text(f"{len(runs)}"), End()), whole=True, closing=True))
+        said.set()
+        await go_on.wait()
+        if len(runs) == 1:
+            raise ProviderError("late")
+        return Reply()
+
+    calls = [ground.call(delivery="buffered") for _ in range(2)]
+    running = [asyncio.create_task(ground.plugin(call, core)) for call in calls]
+    await said.wait()
+    await settle()
+    assert told(calls[1]) == []
+    go_on.set()
+    done = await asyncio.gather(*running, return_exceptions=True)
+    assert isinstance(done[0], ProviderError)
+    assert done[1] == Reply()
+    assert [parts[0] for parts, *_ in told(calls[1])] == [Text("2")]
+
+
+async def test_a_long_reply_told_again_leaves_the_others_their_turn() -> None:
+    ground = a_ground(Core(*["x"] * 500))
+    await ground.ask()
+    call = ground.call()
+    telling = ground.start(call)
+    await settle()
+    assert 0 < len(told(call)) < 500
+    await telling
+    assert len(told(call)) == 504
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
