@@ -29,6 +29,7 @@ from tests.abuse.scene import (
     Shape,
     check_refusal,
     openai_event,
+    openai_says,
     scene,
     until,
 )
@@ -131,6 +132,34 @@ async def test_a_reader_that_stands_still_is_cut() -> None:
                 found = await line(there)
                 await there.provider.exchanges[0].closed.wait()
     assert found["error"] == "write_timeout"
+
+
+@pytest.mark.parametrize("size", [100_000, 8 * MIB])
+@each_delivery
+async def test_a_reader_that_stands_still_after_the_call_has_ended_is_cut_too(size: int, stream: bool) -> None:
+    async def script(exchange: Exchange) -> None:
+        if not stream:
+            return await exchange.reply(openai_says("a" * size))
+        events = [openai_event("a" * 50_000)] * (size // 50_000)
+        return await exchange.stream(*events, openai_event(None, "stop"), b"data: [DONE]\n\n")
+
+    async with scene(LOG, script=script, server={"send_timeout": 0.1}) as there:
+        async with wire(there.url, receive_buffer=4096) as connection:
+            connection.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            small = socket.SO_SNDBUF, 4096
+            await connection.send(b"")
+            await until(lambda: bool(open_connections(there)))
+            open_connections(there)[0].transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, *small)
+            await connection.send(OPENAI.asks(OPENAI.body(stream=stream)))
+            await until(lambda: not open_connections(there), 4)
+        assert (await line(there))["ending"] in ("complete", "client_gone")
+
+
+def open_connections(there: Scene) -> list[Any]:
+    """The connections of the gateway's listener."""
+    server = there.running.gateway._runners[0].server
+    assert server is not None
+    return list(server.connections)
 
 
 # 5: a clean return makes a cut look complete
@@ -369,17 +398,20 @@ async def test_a_stream_that_outlasts_the_drain_is_told_so_and_the_exit_is_not_l
         assert b"[DONE]" not in rest
 
 
-async def test_a_reader_that_stands_still_does_not_hold_up_the_exit() -> None:
+@each_delivery
+async def test_a_reader_that_stands_still_does_not_hold_up_the_exit(stream: bool) -> None:
     async def pours(exchange: Exchange) -> None:
-        await exchange.head(Transfer_Encoding="chunked")
-        while True:
-            await exchange.chunk(openai_event("a" * 60_000))
+        if not stream:
+            return await exchange.reply(openai_says("a" * 16 * MIB))
+        return await exchange.stream(*[openai_event("a" * 60_000)] * 300)
 
     async with scene(script=pours, server={"drain": 0.2}) as there:
         async with wire(there.url, receive_buffer=4096) as connection:
             connection.reader._transport.pause_reading()  # type: ignore[attr-defined]
-            await connection.send(OPENAI.asks(OPENAI.body(stream=True)))
+            await connection.send(OPENAI.asks(OPENAI.body(stream=stream)))
             await reached(there)
+            if not stream:
+                await until(lambda: not there.running.service.live)
             since = monotonic()
             await there.running.gateway.stop()
             assert monotonic() - since < 4

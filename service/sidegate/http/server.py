@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
@@ -27,9 +27,44 @@ _logger = logging.getLogger("sidegate.http")
 
 
 class _Connection(RequestHandler):
-    """Answers what is no HTTP request in JSON, and keeps the bytes out of the log: they may hold a key."""
+    """Answers what is no HTTP request in JSON, and keeps the bytes out of the log: they may hold a key.
 
-    __slots__ = ()
+    And cuts a reader that stands still: aiohttp waits for one for ever, also after the call has ended.
+    """
+
+    __slots__ = ("_cutting", "_send_timeout")
+
+    def __init__(self, manager: web.Server, *, send_timeout: float, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._send_timeout = send_timeout
+        self._cutting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # From the first byte that the kernel does not take, `pause_writing` is called: until it has taken all.
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._spare()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # `live` cuts the calls it knows a little earlier, and has the word for it.
+        self._cutting = self._loop.call_later(self._send_timeout + 1, self._cut)
+
+    def resume_writing(self) -> None:
+        self._spare()
+        super().resume_writing()
+
+    def _spare(self) -> None:
+        if self._cutting is not None:
+            self._cutting.cancel()
+            self._cutting = None
+
+    def _cut(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -65,14 +100,16 @@ class _Connection(RequestHandler):
 
 
 class _Server(web.Server):
+    send_timeout = 60.0
+
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
     """An application with the gateway's settings."""
 
-    __slots__ = ()
+    __slots__ = ("_send_timeout",)
 
     def __init__(self, app: web.Application, server: Server) -> None:
         super().__init__(
@@ -89,17 +126,20 @@ class Runner(web.AppRunner):
             # `live` drains; what is left when the runner closes has had its time.
             shutdown_timeout=1,
         )
+        self._send_timeout = server.send_timeout
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs: dict[str, Any] = dict(made._kwargs)
-        return _Server(
+        server = _Server(
             made.request_handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=asyncio.get_running_loop(),
             **kwargs,
         )
+        server.send_timeout = self._send_timeout
+        return server
 
 
 def check_parser() -> None:
