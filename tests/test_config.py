@@ -16,7 +16,7 @@ from msgspec.structs import fields
 from sidegate.config import ConfigErrors, Loaded, mask, read_config, read_mapping, secrets_in
 from sidegate.config.masking import Interpolated
 from sidegate.errors import ConfigError
-from sidegate.settings import Settings, Target
+from sidegate.settings import Choice, Settings, Target
 
 BASE = Path("/etc/sidegate")
 
@@ -631,7 +631,7 @@ def test_an_optional_provider_without_a_key_is_left_out_with_its_models(tmp_path
         base=tmp_path,
     )
     assert set(loaded.settings.providers) == {"demo"}
-    assert loaded.settings.models == {"any": (Target(provider="demo"),), "demo": Target(provider="demo")}
+    assert loaded.settings.models == {"any": (Target(provider="demo"),), "demo": Choice(provider="demo")}
     assert loaded.warnings == ("providers.filed: is off: it has no key", "providers.openai: is off: it has no key")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sidegate.contract.host import Counter, Grant, Host, Model, SystemClock
-from sidegate.settings import Settings, Target
+from sidegate.settings import Choice, Settings, Target, as_choice
 
 
 def null_host(settings: Settings) -> Host:
@@ -24,9 +24,8 @@ def null_host(settings: Settings) -> Host:
     )
 
 
-def _pairs(name: str, targets: Target | tuple[Target, ...]) -> tuple[tuple[str, str], ...]:
-    listed = (targets,) if isinstance(targets, Target) else targets
-    return tuple((target.provider, target.model or name) for target in listed)
+def _pairs(name: str, leads: Choice | tuple[Target, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((target.provider, target.model or name) for target in as_choice(leads).leads_to)
 
 
 class _Rates:

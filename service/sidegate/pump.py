@@ -27,12 +27,13 @@ class Gate:
     """The outlet of an attempt: keeps its lead-in until something meaningful commits it.
 
     Until then the client has seen nothing of it, so another attempt can take its place. What is kept is bounded by
-    64 events and 256 KiB; beyond that the attempt is committed as it is.
+    64 events and 256 KiB; beyond that the attempt is committed as it is. `began` is told of that moment.
     """
 
-    def __init__(self, parent: Call, attempt: Attempt) -> None:
+    def __init__(self, parent: Call, attempt: Attempt, began: Callable[[], None] | None = None) -> None:
         self._parent = parent
         self._attempt = attempt
+        self._began = began
         self._chunks: list[Chunk] = []
         self._raw: list[bytes] = []
         self._size = 0
@@ -46,7 +47,7 @@ class Gate:
             self._size += len(data)
             if not meaningful and self._fits(len(self._raw)):
                 return
-            self._attempt.committed = True
+            self._commit()
             data = b"".join(self._raw)
             self._raw.clear()
         await self._parent.send_raw(data, meaningful)
@@ -58,12 +59,17 @@ class Gate:
             wanted = any(chunk.meaningful or chunk.closing for chunk in chunks)
             if not wanted and self._fits(len(self._chunks)):
                 return
-            self._attempt.committed = True
+            self._commit()
             chunks, self._chunks = self._chunks, []
             if self._raw:
                 await self._parent.send_raw(b"".join(self._raw), meaningful=False)
                 self._raw.clear()
         await self._parent.emit(chunks)
+
+    def _commit(self) -> None:
+        self._attempt.committed = True
+        if self._began is not None:
+            self._began()
 
     def _fits(self, count: int) -> bool:
         return count < MAX_LEAD_IN_CHUNKS and self._size < MAX_LEAD_IN_BYTES

@@ -14,7 +14,7 @@ from sidegate.contract.reply import Reply
 from sidegate.errors import Cancelled, Ending, Refusal
 from sidegate.ledger.store import Ledger
 from sidegate.live import Live, LiveCall
-from sidegate.upstream.router import Catalogue
+from sidegate.upstream.choice import Catalogue
 from sidegate.wire.models import write_list, write_one
 
 CANCEL_SECONDS = 5.0

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from random import Random
 
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock, Host, Log
@@ -23,8 +24,9 @@ from sidegate.pipeline import chain
 from sidegate.records import answer_calls, answer_models, cancel_call
 from sidegate.settings import Settings
 from sidegate.telemetry.metrics import Metrics
-from sidegate.upstream.catalogue import make_providers
-from sidegate.upstream.router import Catalogue, Router, answer
+from sidegate.upstream.catalogue import make_circuits, make_upstreams
+from sidegate.upstream.choice import Catalogue
+from sidegate.upstream.router import Router, answer
 from sidegate.upstream.transport import Transport
 
 TICK_SECONDS = 0.25
@@ -47,7 +49,9 @@ class Service:
         self.metrics = Metrics(self.catalogue.label)
         self.ledger = open_ledger(settings.ledger.url, clock, settings.ledger.batch_seconds)
         self.transport = Transport(self.metrics.reconnected)
-        self.providers = make_providers(settings.providers, self.transport, clock)
+        self.upstreams = make_upstreams(settings.providers, self.transport, clock, self.metrics.key_rested)
+        self.circuits = make_circuits(settings.providers, self.catalogue, self.metrics.watch_target)
+        self.random = Random()  # for pauses and weights: no secret hangs on it
         self.host = Host(
             clock=clock,
             rates=LocalRates(clock),
@@ -99,9 +103,13 @@ class Service:
         await self.transport.stop()
         await self.ledger.stop()
 
+    def router(self, attempt_handler: Handler) -> Router:
+        """One for a pipeline; targets, keys, budgets and circuits are those of all."""
+        return Router(self.catalogue, self.upstreams, self.circuits, attempt_handler, self.clock, random=self.random)
+
     def _pipeline(self, pipeline: LoadedPipeline) -> Handler:
-        attempt = chain(pipeline.attempt, partial(answer, self.providers), self.clock, self._plugin_failed)
-        router = Router(self.catalogue, self.providers, attempt, self.clock)
+        attempt = chain(pipeline.attempt, partial(answer, self.upstreams), self.clock, self._plugin_failed)
+        router = self.router(attempt)
         return chain(pipeline.plugins, partial(self._core, router), self.clock, self._plugin_failed)
 
     async def _core(self, router: Router, call: Call) -> Reply:

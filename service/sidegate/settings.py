@@ -43,10 +43,38 @@ class Server(Strict, frozen=True, kw_only=True):
 class Timeouts(Strict, frozen=True, kw_only=True):
     """How long a provider may take, by phase, in seconds."""
 
-    connect: Seconds = 5
+    connect: Annotated[Seconds, Meta(description="Until the connection stands.")] = 5
     first_token: Annotated[Seconds, Meta(description="From the request sent to the first token, or the body.")] = 120
     idle: Annotated[Seconds, Meta(description="Between two signs of life of a stream.")] = 60
-    total: Seconds = 1800
+    total: Annotated[Seconds, Meta(description="All attempts of a call together, however lively.")] = 1800
+
+
+class Retry(Strict, frozen=True, kw_only=True):
+    """How often, how soon and how much in all a provider is asked again for what it failed to answer."""
+
+    attempts: Annotated[int, Meta(ge=1, le=10, description="Tries at one target for one call; 1 is no retry.")] = 2
+    base: Annotated[Seconds, Meta(description="The first pause is drawn from 0 to this, and doubles.")] = 0.25
+    cap: Annotated[Seconds, Meta(description="The longest pause that is drawn.")] = 8
+    longest_wait: Annotated[
+        Seconds, Meta(description="The longest `Retry-After` that is waited for; a longer one is the client's to wait.")
+    ] = 10
+    share: Annotated[float, Meta(ge=0, le=1, description="Retries a provider may get, as a share of its calls.")] = 0.2
+    reserve: Annotated[int, Meta(ge=1, le=100_000, description="Retries beyond that share, at once and a minute.")] = 10
+
+
+class Circuit(Strict, frozen=True, kw_only=True):
+    """When a target that fails is left alone, and for how long."""
+
+    window: Annotated[Seconds, Meta(description="The last seconds that are looked at.")] = 30
+    min_calls: Annotated[int, Meta(ge=1, description="With fewer tries in them nothing is concluded.")] = 20
+    error_rate: Annotated[float, Meta(gt=0, le=1, description="Share of failed tries that opens it.")] = 0.5
+    slow_after: Annotated[
+        float, Meta(ge=0, le=86_400, description="Seconds after which a stream's first token is slow; 0: none is.")
+    ] = 0
+    slow_rate: Annotated[float, Meta(gt=0, le=1, description="Share of slow tries that opens it.")] = 0.8
+    open_seconds: Annotated[Seconds, Meta(description="How long it is left alone; doubles while probes fail.")] = 10
+    longest_open: Annotated[Seconds, Meta(description="The longest that grows to.")] = 300
+    probes: Annotated[int, Meta(ge=1, le=1000, description="Calls let through after that; all must succeed.")] = 1
 
 
 class Provider(Strict, frozen=True, kw_only=True):
@@ -56,20 +84,66 @@ class Provider(Strict, frozen=True, kw_only=True):
     base_url: Annotated[str, Meta(description="Without the dialect's own path; the vendor's if left out.")] = ""
     api_key: Annotated[str, Meta(description="The key sent to the provider; `${NAME}` or `api_key_file`.")] = ""
     api_key_file: Annotated[str, Meta(description="A file that holds the key.")] = ""
+    api_keys: Annotated[tuple[str, ...], Meta(description="Several keys, used in turn; empty ones are left out.")] = ()
+    api_keys_file: Annotated[str, Meta(description="A file of several keys, one a line.")] = ""
+    key_rest: Annotated[Seconds, Meta(description="Seconds a key rests that was not accepted.")] = 300
+    limited_key_rest: Annotated[
+        Seconds, Meta(description="Seconds a rate-limited key rests without `Retry-After`.")
+    ] = 10
     optional: Annotated[bool, Meta(description="Leave the provider and its models out while it has no key.")] = False
     headers: Annotated[dict[str, str], Meta(description="Further request headers.")] = field(default_factory=dict)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Annotated[Timeouts, Meta(description="How long it may take, by phase.")] = field(default_factory=Timeouts)
+    retry: Annotated[Retry, Meta(description="How often it is asked again.")] = field(default_factory=Retry)
+    circuit: Annotated[Circuit | None, Meta(description="Leaves a failing target alone; null for never.")] = field(
+        default_factory=Circuit
+    )
     max_connections: Annotated[int, Meta(ge=1, description="Calls at a time; more are refused with 503.")] = 1000
     settings: Annotated[dict[str, Any], Meta(description="Of the demo provider: pace, failures.")] = field(
         default_factory=dict
     )
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys, wherever they were written."""
+        return tuple(key for key in (self.api_key, *self.api_keys) if key)
+
 
 class Target(Strict, frozen=True, kw_only=True):
     """A provider with a model. `model` left out: the name that was asked for."""
 
-    provider: Name
-    model: str = ""
+    provider: Annotated[Name, Meta(description="One of `providers`.")]
+    model: Annotated[str, Meta(description="The provider's own name of it; the name asked for if left out.")] = ""
+    weight: Annotated[int, Meta(ge=0, le=1000, description="Its share, where targets are weighted; 0: only last.")] = 1
+
+
+class Choice(Strict, frozen=True, kw_only=True):
+    """Where a model name leads: to one target (`provider`, `model`), or to several (`targets`, `strategy`)."""
+
+    provider: Annotated[Name | UnsetType, Meta(description="Of the one target.")] = UNSET
+    model: Annotated[str, Meta(description="Of the one target; the name that was asked for if left out.")] = ""
+    targets: Annotated[tuple[Target, ...] | UnsetType, Meta(description="Several, each as in a plain list.")] = UNSET
+    strategy: Annotated[
+        Literal["ordered", "weighted"], Meta(description="Tried in the order of the list, or drawn by weight.")
+    ] = "ordered"
+
+    def __post_init__(self) -> None:
+        if self.provider is UNSET and self.targets is UNSET:
+            raise ValueError("missing required field `provider` (or `targets`, a list)")
+        if self.targets is not UNSET and (self.provider is not UNSET or self.model):
+            raise ValueError("`targets` stands alone: `provider` and `model` belong into its items")
+
+    @property
+    def leads_to(self) -> tuple[Target, ...]:
+        """Its targets, in the order of the config."""
+        if self.targets is not UNSET:
+            return self.targets
+        assert self.provider is not UNSET
+        return (Target(provider=self.provider, model=self.model),)
+
+
+def as_choice(leads: Choice | tuple[Target, ...]) -> Choice:
+    """A plain list is an ordered one."""
+    return Choice(targets=leads) if isinstance(leads, tuple) else leads
 
 
 class Use(Strict, frozen=True, kw_only=True):
@@ -77,21 +151,23 @@ class Use(Strict, frozen=True, kw_only=True):
 
     use: Annotated[str, Meta(min_length=1, description="Name of an entry point, or `module:Class`.")]
     name: Annotated[str | UnsetType, Meta(description="What logs and metrics call it; `use` if left out.")] = UNSET
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Annotated[dict[str, Any], Meta(description="The plugin's own; strictly its keys.")] = field(
+        default_factory=dict
+    )
 
 
 class Pipeline(Strict, frozen=True, kw_only=True):
     """Plugins in order, outermost first. `attempt` is run once per try, inside them."""
 
-    plugins: tuple[Use, ...] = ()
-    attempt: tuple[Use, ...] = ()
+    plugins: Annotated[tuple[Use, ...], Meta(description="Run once per call, outermost first.")] = ()
+    attempt: Annotated[tuple[Use, ...], Meta(description="Run once per try at a provider, inside them.")] = ()
 
 
 class Route(Strict, frozen=True, kw_only=True):
     """Which calls take which pipeline. The first route that fits is taken."""
 
-    name: Name
-    pipeline: Name
+    name: Annotated[Name, Meta(description="What logs, ledger and limits call it.")]
+    pipeline: Annotated[Name, Meta(description="One of `pipelines`.")]
     prefix: Annotated[
         str, Meta(pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="Path before the API's own, such as /team-a.")
     ] = ""
@@ -99,7 +175,10 @@ class Route(Strict, frozen=True, kw_only=True):
         tuple[Literal["chat", "text_completion", "embeddings", "models", "calls"], ...],
         Meta(description="All if left out."),
     ] = ()
-    on_disconnect: Literal["cancel", "drain", "continue"] = "cancel"
+    on_disconnect: Annotated[
+        Literal["cancel", "drain", "continue"],
+        Meta(description="What becomes of a call whose client left: stopped, or run to its end."),
+    ] = "cancel"
 
 
 class Ledger(Strict, frozen=True, kw_only=True):
@@ -112,22 +191,24 @@ class Ledger(Strict, frozen=True, kw_only=True):
 class Settings(Strict, frozen=True, kw_only=True):
     """The whole config."""
 
-    listen: Listener = field(default_factory=Listener)
+    listen: Annotated[Listener, Meta(description="Where clients call.")] = field(default_factory=Listener)
     admin: Annotated[Listener | None, Meta(description="Metrics, health and administration; null for none.")] = field(
         default_factory=lambda: Listener(port=8081)
     )
     state: Annotated[str, Meta(description="The directory that outlives a restart; relative to the config file.")] = (
         "var"
     )
-    server: Server = field(default_factory=Server)
-    ledger: Ledger = field(default_factory=Ledger)
-    providers: dict[Name, Provider]
+    server: Annotated[Server, Meta(description="Bounds on what clients may do.")] = field(default_factory=Server)
+    ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
+    providers: Annotated[dict[Name, Provider], Meta(description="Upstreams, by names of your choice.")]
     models: Annotated[
-        dict[str, Target | tuple[Target, ...]],
-        Meta(description="Model names callers use, each a target or an ordered list. A name may end in `*`."),
+        dict[str, Choice | tuple[Target, ...]],
+        Meta(description="Model names callers use: each a target, a list, or `targets`. A name may end in `*`."),
     ]
-    pipelines: dict[Name, Pipeline]
-    routes: tuple[Route, ...] = ()
+    pipelines: Annotated[dict[Name, Pipeline], Meta(description="What calls pass, by names of your choice.")]
+    routes: Annotated[
+        tuple[Route, ...], Meta(description="Which calls take which pipeline; all the only one if left out.")
+    ] = ()
     plugin_prefixes: Annotated[
         tuple[str, ...] | None, Meta(description="Import paths that `use` may name; any if left out.")
     ] = None

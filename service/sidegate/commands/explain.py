@@ -12,7 +12,7 @@ from sidegate.commands.check import made
 from sidegate.commands.table import table
 from sidegate.config import Loaded, mask, secrets_in
 from sidegate.loader import LoadedPipeline, LoadedPlugin, Plugins
-from sidegate.settings import Listener, Provider, Target
+from sidegate.settings import Choice, Listener, Provider, Target, as_choice
 
 
 def run(path: Path, as_json: bool) -> int:
@@ -90,23 +90,33 @@ def _settings(loaded: LoadedPlugin) -> dict[str, Any]:
     return plain
 
 
-def _targets(name: str, targets: Target | tuple[Target, ...]) -> list[dict[str, str | None]]:
-    """The model is `None` where the name asked for is passed on, whatever it is."""
-    listed = (targets,) if isinstance(targets, Target) else targets
+def _targets(name: str, leads: Choice | tuple[Target, ...]) -> list[dict[str, Any]]:
+    """The model is `None` where the name asked for is passed on, whatever it is. A weight stands where it counts."""
     passed_on = None if name.endswith("*") else name
-    return [{"provider": target.provider, "model": target.model or passed_on} for target in listed]
+    choice = as_choice(leads)
+    listed: list[dict[str, Any]] = []
+    for target in choice.leads_to:
+        weight = {"weight": target.weight} if choice.strategy == "weighted" else {}
+        listed.append({"provider": target.provider, "model": target.model or passed_on, **weight})
+    return listed
 
 
 def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
     return {
         "dialect": provider.dialect,
         "base_url": mask(provider.base_url, secrets),
-        "key": "set" if provider.api_key else "none",
+        "key": _keys(len(provider.keys)),
         "headers": mask(provider.headers, secrets),
         "timeouts": msgspec.to_builtins(provider.timeouts),
+        "retry": msgspec.to_builtins(provider.retry),
+        "circuit": msgspec.to_builtins(provider.circuit),
         "max_connections": provider.max_connections,
         "settings": mask(provider.settings, secrets),
     }
+
+
+def _keys(count: int) -> str:
+    return "none" if not count else "set" if count == 1 else f"{count} keys"
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -153,8 +163,11 @@ def _value(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
 
 
-def _led(targets: Sequence[dict[str, str | None]]) -> str:
-    return ", then ".join(f"{target['provider']} {target['model'] or '(the name asked for)'}" for target in targets)
+def _led(targets: Sequence[dict[str, Any]]) -> str:
+    said = [f"{target['provider']} {target['model'] or '(the name asked for)'}" for target in targets]
+    if not any("weight" in target for target in targets):
+        return ", then ".join(said)
+    return ", or ".join(f"{text} (weight {target['weight']})" for text, target in zip(said, targets, strict=True))
 
 
 def _provider_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:

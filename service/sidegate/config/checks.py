@@ -8,8 +8,10 @@ from ipaddress import ip_address
 from typing import get_args, get_type_hints
 from urllib.parse import urlsplit
 
-from sidegate.config.mistakes import Mistakes, Path, nearest
-from sidegate.settings import Listener, Provider, Route, Settings, Target
+from msgspec import UNSET
+
+from sidegate.config.mistakes import Mistakes, Path, nearest, render
+from sidegate.settings import Choice, Listener, Provider, Route, Settings, Target, as_choice
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A field name, RFC 9110 section 5.6.2."""
@@ -99,9 +101,8 @@ class Checks:
     def _provider(self, path: Path, provider: Provider) -> None:
         if provider.base_url and (problem := _url_problem(provider.base_url)):
             self._mistakes.add((*path, "base_url"), problem)
-        if not _KEY.fullmatch(provider.api_key):
-            where = "api_key_file" if provider.api_key_file else "api_key"
-            self._mistakes.add((*path, where), "a key is visible ASCII without spaces or line breaks")
+        self._keys(path, provider)
+        self._patience(path, provider)
         if provider.settings and provider.dialect != "demo":
             self._mistakes.add((*path, "settings"), "only the demo provider has settings")
         seen: set[str] = set()
@@ -109,23 +110,55 @@ class Checks:
             if problem := _header_problem(name, value, provider.dialect, seen):
                 self._mistakes.add((*path, "headers", name), problem)
             seen.add(name.lower())
-        if provider.dialect != "demo" and not provider.api_key and not provider.optional:
+        if provider.dialect != "demo" and not provider.keys and not provider.optional:
             self.warnings.append(f"providers.{path[-1]}: has no api_key; calls are sent without one")
+
+    def _keys(self, path: Path, provider: Provider) -> None:
+        problem = "a key is visible ASCII without spaces or line breaks"
+        if not _KEY.fullmatch(provider.api_key):
+            self._mistakes.add((*path, "api_key_file" if provider.api_key_file else "api_key"), problem)
+        where = "api_keys_file" if provider.api_keys_file else "api_keys"
+        for index, key in enumerate(provider.api_keys):
+            place = (*path, where) if provider.api_keys_file else (*path, where, index)
+            if not _KEY.fullmatch(key):
+                self._mistakes.add(place, problem)
+            elif key and key in provider.api_keys[:index]:
+                self._mistakes.add(place, f"key {index + 1} stands there twice")
+
+    def _patience(self, path: Path, provider: Provider) -> None:
+        """How long pauses and rests grow to is no less than what they start with."""
+        if provider.retry.cap < provider.retry.base:
+            self._mistakes.add((*path, "retry", "cap"), "is shorter than `base`")
+        circuit = provider.circuit
+        if circuit is not None and circuit.longest_open < circuit.open_seconds:
+            self._mistakes.add((*path, "circuit", "longest_open"), "is shorter than `open_seconds`")
 
     # --- models -------------------------------------------------------------------------------------------------------
 
-    def _model(self, name: str, targets: Target | tuple[Target, ...]) -> None:
+    def _model(self, name: str, leads: Choice | tuple[Target, ...]) -> None:
         if not _MODEL_NAME.fullmatch(name):
             self._mistakes.add(("models", name), "a model name is visible ASCII without spaces, up to 256 characters")
         if "*" in name[:-1]:
             self._mistakes.add(("models", name), "a wildcard stands only at the end")
-        if isinstance(targets, Target):
-            self._target(("models", name), targets)
+        choice = as_choice(leads)
+        if choice.targets is UNSET:
+            self._target(("models", name), choice.leads_to[0])
+            if choice.strategy != "ordered":
+                self._mistakes.add(("models", name, "strategy"), "needs `targets`, a list")
             return
-        if not targets:
-            self._mistakes.add(("models", name), "the list of targets is empty")
-        for index, target in enumerate(targets):
-            self._target(("models", name, index), target)
+        place: Path = ("models", name) if isinstance(leads, tuple) else ("models", name, "targets")
+        for index, target in enumerate(choice.targets):
+            self._target((*place, index), target)
+        self._weights(place, choice)
+
+    def _weights(self, place: Path, choice: Choice) -> None:
+        weights = [target.weight for target in choice.leads_to]
+        if not weights:
+            self._mistakes.add(place, "the list of targets is empty")
+        elif choice.strategy == "weighted" and not any(weights):
+            self._mistakes.add(place, "one target at least needs a weight above 0")
+        elif choice.strategy == "ordered" and set(weights) != {1}:
+            self.warnings.append(f"{render(place)}: weights mean nothing without `strategy: weighted`")
 
     def _target(self, path: Path, target: Target) -> None:
         known = self._declared.providers

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from sidegate.settings import Ledger, Provider, Route, Settings, Target
+from sidegate.settings import Choice, Ledger, Provider, Route, Settings, Target
 
 _VENDORS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 """Base URLs of https://platform.openai.com/docs/api-reference and https://docs.anthropic.com/en/api/overview."""
@@ -15,7 +16,7 @@ _VENDORS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.ant
 def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
     """The settings with nothing left open. What was taken out is said in `warnings`."""
     state = (base / settings.state).resolve()
-    off = {name for name, provider in settings.providers.items() if provider.optional and not provider.api_key}
+    off = {name for name, provider in settings.providers.items() if provider.optional and not provider.keys}
     warnings += [f"providers.{name}: is off: it has no key" for name in sorted(off)]
     providers = {name: _with_url(provider) for name, provider in settings.providers.items() if name not in off}
     return replace(
@@ -37,14 +38,21 @@ def _ledger_url(ledger: Ledger, state: Path) -> str:
     return ledger.url.replace("{state}", str(state))
 
 
-def _models(settings: Settings, off: set[str], warnings: list[str]) -> dict[str, Target | tuple[Target, ...]]:
-    found: dict[str, Target | tuple[Target, ...]] = {}
-    for name, targets in settings.models.items():
-        if isinstance(targets, Target):
-            if targets.provider not in off:
-                found[name] = targets
-        elif left := tuple(target for target in targets if target.provider not in off):
+def _models(settings: Settings, off: set[str], warnings: list[str]) -> dict[str, Choice | tuple[Target, ...]]:
+    found: dict[str, Choice | tuple[Target, ...]] = {}
+    for name, leads in settings.models.items():
+        if (left := _without(leads, off)) is not None:
             found[name] = left
     if settings.models and not found:
         warnings.append("models: none is left: all their providers are off")
     return found
+
+
+def _without(leads: Choice | tuple[Target, ...], off: set[str]) -> Choice | tuple[Target, ...] | None:
+    """What is left of a model whose providers are partly off; `None` for nothing."""
+    if isinstance(leads, tuple):
+        return tuple(target for target in leads if target.provider not in off) or None
+    left = tuple(target for target in leads.leads_to if target.provider not in off)
+    if not left:
+        return None
+    return leads if leads.targets is UNSET else replace(leads, targets=left)

@@ -17,13 +17,17 @@ from sidegate.config.interpolation import Interpolation
 from sidegate.config.masking import secrets_in
 from sidegate.config.mistakes import ConfigErrors, Mistakes
 from sidegate.errors import ConfigError
-from sidegate.settings import Pipeline, Provider, Route, Settings, Target
+from sidegate.settings import Choice, Pipeline, Provider, Route, Settings, Target
 
 _BLOCKS: dict[str, Any] = {
     "providers": Provider,
-    "models": Target | tuple[Target, ...],
+    "models": Choice | tuple[Target, ...],
     "pipelines": Pipeline,
 }
+
+
+_KEY_PLACES = ("api_key", "api_key_file", "api_keys", "api_keys_file")
+_KEY_FILES = frozenset({"api_key_file", "api_keys_file"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +113,27 @@ def _with_keys(settings: Settings, base: Path, mistakes: Mistakes) -> Settings:
     """Keys in files become keys. An optional provider whose file is not there has no key."""
     providers = dict(settings.providers)
     for name, provider in providers.items():
-        if not provider.api_key_file:
-            continue
-        path = ("providers", name, "api_key_file")
-        if provider.api_key:
-            mistakes.add(path[:2], "`api_key` and `api_key_file` exclude each other")
-        elif not (provider.optional and not _exists(base, provider.api_key_file)):
-            key = read_secret(provider.api_key_file, base, path, mistakes)
-            providers[name] = replace(provider, api_key=key or "")
+        path = ("providers", name)
+        places = [place for place in _KEY_PLACES if getattr(provider, place)]
+        if len(places) > 1:
+            mistakes.add(path, f"{' and '.join(f'`{place}`' for place in places)} exclude each other")
+        elif places and places[0] in _KEY_FILES:
+            providers[name] = _with_file(provider, places[0], (*path, places[0]), base, mistakes)
     return replace(settings, providers=providers)
+
+
+def _with_file(provider: Provider, place: str, path: tuple[str, ...], base: Path, mistakes: Mistakes) -> Provider:
+    file: str = getattr(provider, place)
+    if provider.optional and not _exists(base, file):
+        return provider
+    text = read_secret(file, base, path, mistakes) or ""
+    if place == "api_key_file":
+        return replace(provider, api_key=text)
+    keys = tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    mistakes.secrets |= set(keys)
+    if text and not keys:
+        mistakes.add(path, "the file holds no key")
+    return replace(provider, api_keys=keys)
 
 
 def _exists(base: Path, name: str) -> bool:

@@ -72,6 +72,15 @@ class Metrics:
         self._retried = Counter(
             "sidegate_provider_reconnects", "Requests sent again on a fresh connection.", registry=own
         )
+        self._key_rests = Counter(
+            "sidegate_provider_key_rests",
+            "Keys put to rest, by what the provider said of them.",
+            ("provider", "reason"),
+            registry=own,
+        )
+        self._target_open = Gauge(
+            "sidegate_target_open", "Targets left alone because they fail.", ("provider", "model"), registry=own
+        )
         self._settled = Gauge("sidegate_ledger_waiting_rows", "Settled rows not yet durable.", registry=own)
         self._plugins: dict[str, Histogram] = {}
 
@@ -80,6 +89,13 @@ class Metrics:
 
     def reconnected(self) -> None:
         self._retried.inc()
+
+    def key_rested(self, provider: str, reason: str) -> None:
+        self._key_rests.labels(provider, reason).inc()
+
+    def watch_target(self, provider: str, model: str) -> Callable[[int], None]:
+        """What is told +1 when the target's circuit opens and -1 when it closes; 0 until then."""
+        return self._target_open.labels(provider, model).inc
 
     def watch_ledger(self, waiting: Callable[[], int]) -> None:
         self._settled.set_function(waiting)

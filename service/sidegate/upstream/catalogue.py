@@ -1,16 +1,21 @@
-"""From the providers of the config to those that answer."""
+"""From the providers of the config to those that answer, and what calls to them share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from sidegate.config import Mistakes, convert_settings
 from sidegate.contract.host import Clock
 from sidegate.settings import Provider as ProviderSettings
+from sidegate.upstream.choice import Catalogue
+from sidegate.upstream.circuit import Circuits, Watch
+from sidegate.upstream.credentials import Credentials, auth_headers
 from sidegate.upstream.demo import Demo, DemoSettings
 from sidegate.upstream.provider import HttpProvider, Provider
+from sidegate.upstream.retry import Budget
+from sidegate.upstream.router import Upstream
 from sidegate.upstream.transport import Transport
-from sidegate.wire.anthropic import TRANSLATED_VERSION
 from sidegate.wire.registry import DIALECTS
 
 SPEAKS = {
@@ -19,23 +24,53 @@ SPEAKS = {
 }
 """The dialects of a kind of provider; the first of an operation is the one others are translated to."""
 
+KeyRested = Callable[[str, str], None]
+"""Told of a key put to rest: its provider's name, and why."""
 
-def make_providers(settings: Mapping[str, ProviderSettings], transport: Transport, clock: Clock) -> dict[str, Provider]:
+
+def make_upstreams(
+    settings: Mapping[str, ProviderSettings], transport: Transport, clock: Clock, key_rested: KeyRested
+) -> dict[str, Upstream]:
     """Every provider of the config, by name."""
-    return {name: _make(name, provider, transport, clock) for name, provider in settings.items()}
+    return {name: _upstream(name, each, transport, clock, key_rested) for name, each in settings.items()}
 
 
-def _make(name: str, settings: ProviderSettings, transport: Transport, clock: Clock) -> Provider:
+def make_circuits(settings: Mapping[str, ProviderSettings], catalogue: Catalogue, watch: Watch) -> Circuits:
+    """The circuits of every target the config names."""
+    circuits = Circuits({name: provider.circuit for name, provider in settings.items()}, watch)
+    for chosen in catalogue.all():
+        for target in chosen.targets:
+            circuits.declare(target.provider, target.model or chosen.name)
+    return circuits
+
+
+def _upstream(
+    name: str, settings: ProviderSettings, transport: Transport, clock: Clock, key_rested: KeyRested
+) -> Upstream:
+    credentials = Credentials(
+        [auth_headers(settings.dialect, key) for key in settings.keys or ("",)],
+        clock,
+        rest=settings.key_rest,
+        limited_rest=settings.limited_key_rest,
+        rested=partial(key_rested, name),
+    )
+    return Upstream(
+        name=name,
+        provider=_provider(name, settings, credentials, transport, clock),
+        credentials=credentials,
+        retry=settings.retry,
+        budget=Budget(settings.retry.share, settings.retry.reserve, clock),
+        total=settings.timeouts.total,
+    )
+
+
+def _provider(
+    name: str, settings: ProviderSettings, credentials: Credentials, transport: Transport, clock: Clock
+) -> Provider:
     if settings.dialect == "demo":
         mistakes = Mistakes()
         demo = convert_settings(settings.settings, DemoSettings, f"providers.{name}.settings", mistakes)
         mistakes.raise_any()
         return Demo(demo or DemoSettings(), clock, timeouts=settings.timeouts)
     speaks = tuple(DIALECTS[dialect] for dialect in SPEAKS[settings.dialect])
-    return HttpProvider(settings, speaks, _headers(settings), transport, clock)
-
-
-def _headers(settings: ProviderSettings) -> dict[str, str]:
-    if settings.dialect == "anthropic":
-        return {"x-api-key": settings.api_key, "anthropic-version": TRANSLATED_VERSION}
-    return {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    return HttpProvider(settings, speaks, credentials, transport, clock)

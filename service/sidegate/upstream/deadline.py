@@ -9,17 +9,27 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
+from sidegate.contract.call import Call
+from sidegate.contract.reply import Attempt
 from sidegate.errors import PhaseTimeout
 from sidegate.settings import Timeouts
 
 
-class Deadline:
-    """`with Deadline(timeouts) as deadline:` turns the cancellation it causes into `PhaseTimeout`."""
+def spent(call: Call, attempt: Attempt) -> float:
+    """Seconds of the call's total that earlier attempts have taken: `total` is of all of them together."""
+    return attempt.started - call.attempts[0].started if call.attempts else 0.0
 
-    def __init__(self, timeouts: Timeouts) -> None:
+
+class Deadline:
+    """`with Deadline(timeouts) as deadline:` turns the cancellation it causes into `PhaseTimeout`.
+
+    `gone` are seconds of the total that have passed before.
+    """
+
+    def __init__(self, timeouts: Timeouts, gone: float = 0.0) -> None:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + timeouts.total
+        self._end = self._loop.time() + timeouts.total - gone
         self._phase = "first_token"
         self._limit = timeouts.first_token
         self._due = 0.0

@@ -34,7 +34,7 @@ from sidegate.contract import (
 from sidegate.errors import ConnectError, CutError, ProviderError, ReplyError
 from sidegate.settings import Strict, Timeouts
 from sidegate.upstream import demo_script, demo_words
-from sidegate.upstream.deadline import Deadline
+from sidegate.upstream.deadline import Deadline, spent
 from sidegate.wire.faults import provider_error
 
 Failure = Literal["none", "overloaded", "rate_limit", "server_error", "auth", "bad_reply", "connect"]
@@ -93,7 +93,7 @@ class Demo:
             raise TypeError("the demo provider answers attempts only")
         settings = self._named.get(attempt.target, self._settings)
         self._maybe_fail(settings, attempt)
-        with Deadline(self.timeouts) as deadline:
+        with Deadline(self.timeouts, spent(call, attempt)) as deadline:
             return await _Answer(call, attempt, settings, self, deadline).tell()
 
     def _maybe_fail(self, settings: DemoSettings, attempt: Attempt) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from sidegate import __version__
@@ -12,7 +11,9 @@ from sidegate.contract.reply import Attempt, Reply
 from sidegate.errors import BadRequest, ProviderError, ReplyError
 from sidegate.pump import Pump
 from sidegate.settings import Provider as ProviderSettings
-from sidegate.upstream.deadline import Deadline
+from sidegate.upstream.credentials import Credential, Credentials
+from sidegate.upstream.deadline import Deadline, spent
+from sidegate.upstream.retry import ProviderBusy
 from sidegate.upstream.transport import Response, Transport
 from sidegate.wire.body import encode, write_fields
 from sidegate.wire.dialect import Dialect, Fields
@@ -36,7 +37,7 @@ class HttpProvider:
         self,
         settings: ProviderSettings,
         speaks: tuple[Dialect, ...],
-        headers: Mapping[str, str],
+        credentials: Credentials,
         transport: Transport,
         clock: Clock,
     ) -> None:
@@ -45,15 +46,15 @@ class HttpProvider:
         self._first = {dialect.operation: dialect for dialect in reversed(speaks)}
         self._base = settings.base_url.rstrip("/")
         self._timeouts = settings.timeouts
-        self._headers = {
+        base = {
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
             # A compressed stream comes in blocks: tokens would wait in the provider's buffer.
             "Accept-Encoding": "identity",
             "User-Agent": f"sidegate/{__version__}",
-            **headers,
-            **settings.headers,
         }
+        self._credentials = credentials
+        self._headers = [{**base, **credential.headers, **settings.headers} for credential in credentials.all]
         self._transport = transport
         self._clock = clock
         self._room = settings.max_connections
@@ -63,23 +64,31 @@ class HttpProvider:
         assert attempt is not None
         if not self._room:
             # A full pool would make the call wait for nobody knows what: it is told, or goes to the next target.
-            raise ProviderError("The provider has too many calls.", status=503, code="provider_busy", retryable=True)
+            raise ProviderBusy()
         self._room -= 1
+        credential = self._credentials.take()
+        rest = credential.until
         try:
-            return await self._exchange(call, attempt)
+            reply = await self._exchange(call, attempt, credential)
+        except ProviderError as error:
+            self._credentials.failed(credential, error)
+            raise
         finally:
             self._room += 1
+        if rest:
+            self._credentials.worked(credential, rest)
+        return reply
 
-    async def _exchange(self, call: Call, attempt: Attempt) -> Reply:
+    async def _exchange(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
         dialect = self._dialect(call)
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
-        with Deadline(self._timeouts) as deadline:
+        with Deadline(self._timeouts, spent(call, attempt)) as deadline:
             deadline.wait("first_token", self._timeouts.first_token)
             attempt.sent = True
             url = self._base + dialect.path
             async with self._transport.post(
-                url, self._request_headers(call), body, connect_timeout=self._timeouts.connect
+                url, self._request_headers(call, credential), body, connect_timeout=self._timeouts.connect
             ) as response:
                 attempt.status = response.status
                 await self._relay(call, attempt, dialect, response, deadline, hide_usage)
@@ -135,11 +144,11 @@ class HttpProvider:
             call.reply_headers[DROPPED] = ", ".join(sorted(set(dropped)))
         return write_fields(dialect.adapt(raw, model=attempt.target, stream=stream))
 
-    def _request_headers(self, call: Call) -> dict[str, str]:
+    def _request_headers(self, call: Call, credential: Credential) -> dict[str, str]:
         """An allow-list: nothing of the client's goes out but the versions of the API that it speaks."""
         if call.dialect not in self._speaks or self.system != "anthropic":
-            return self._headers
-        headers = dict(self._headers)
+            return self._headers[credential.number]
+        headers = dict(self._headers[credential.number])
         for name in ("anthropic-version", "anthropic-beta"):
             if value := call.headers.get(name):
                 headers[name] = value

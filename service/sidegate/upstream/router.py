@@ -1,104 +1,209 @@
-"""The router: which targets a model name leads to, and which of them answers. The core of every pipeline."""
+"""The router: which targets of a model are asked, in which order, and how often. The core of every pipeline."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from random import Random
 
 from sidegate.contract.call import Call
-from sidegate.contract.host import Clock, Model
+from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Attempt, Reply
-from sidegate.errors import Ending, ProviderError, Refusal, SidegateError
+from sidegate.errors import Ending, ProviderError, SidegateError
 from sidegate.pump import Gate
-from sidegate.settings import Target
-from sidegate.upstream.provider import Provider
+from sidegate.settings import Retry
+from sidegate.upstream.choice import Catalogue
+from sidegate.upstream.circuit import Circuit, Circuits, Outcome
+from sidegate.upstream.credentials import Credentials, is_about_key
+from sidegate.upstream.provider import DROPPED, Provider
+from sidegate.upstream.retry import SHOULD_RETRY, Budget, CircuitOpen, Verdict, judge, more_telling, outcome, pause
+
+Sleep = Callable[[float], Awaitable[None]]
 
 
-class Catalogue:
-    """The model names of the config: exact ones first, then the longest pattern that fits."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class Upstream:
+    """A provider with all that calls to it share."""
 
-    def __init__(self, models: Mapping[str, Target | tuple[Target, ...]]) -> None:
-        self._exact: dict[str, tuple[Target, ...]] = {}
-        patterns: list[tuple[str, str, tuple[Target, ...]]] = []
-        for name, leads in models.items():
-            targets = leads if isinstance(leads, tuple) else (leads,)
-            if name.endswith("*"):
-                patterns.append((name[:-1], name, targets))
-            else:
-                self._exact[name] = targets
-        self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
-        self.names = tuple(self._exact)
-        """Names without patterns: what `GET /v1/models` can list."""
-
-    def find(self, call: Call) -> tuple[Target, ...]:
-        """The targets of the call's model. 404 where it is unknown, or unknown to this caller."""
-        name = call.model
-        targets = self._exact.get(name) or next((t for prefix, _, t in self._patterns if name.startswith(prefix)), None)
-        if targets is None or not call.sees_model(name):
-            raise unknown_model(name)
-        return targets
-
-    def label(self, name: str) -> str:
-        """The name as the config spells it, for metrics: a pattern for what it matches, `unknown` for the rest."""
-        if name in self._exact:
-            return name
-        return next((pattern for prefix, pattern, _ in self._patterns if name.startswith(prefix)), "unknown")
-
-    def models(self) -> tuple[Model, ...]:
-        """For the host: every name with where it leads."""
-        named = [*self._exact.items(), *((pattern, targets) for _, pattern, targets in self._patterns)]
-        return tuple(Model(name, tuple((t.provider, t.model or name) for t in targets)) for name, targets in named)
+    name: str
+    provider: Provider
+    credentials: Credentials
+    retry: Retry
+    budget: Budget
+    total: float
+    """Seconds from the call's first attempt after which none is begun here."""
 
 
-def unknown_model(name: str) -> Refusal:
-    """The one answer to a model that is not there and to one that is not the caller's."""
-    return Refusal(404, "model_not_found", f"The model `{name[:200]}` does not exist.", param="model")
+class _Leg:
+    """A target on the way of one call."""
+
+    __slots__ = ("circuit", "due", "model", "passed", "ticket", "tries", "upstream")
+
+    def __init__(self, upstream: Upstream, model: str, circuit: Circuit | None) -> None:
+        self.upstream = upstream
+        self.model = model
+        self.circuit = circuit
+        self.tries = 0
+        self.due = 0.0
+        """Monotonic seconds before which it is not to be tried again."""
+        self.passed = False
+        """It was left for the end because its keys rest, or has been tried."""
+        self.ticket = 0
+        """Of its circuit, while an attempt is under way."""
+
+
+class _Run:
+    """One call on its way through its targets."""
+
+    __slots__ = ("asked", "attempts", "began", "error", "legs", "wait")
+
+    def __init__(self, legs: deque[_Leg], began: float) -> None:
+        self.legs = legs
+        self.began = began
+        self.asked: list[Upstream] = []
+        self.attempts = 0
+        self.error: ProviderError | None = None
+        self.wait = float("inf")
+        """Seconds until the first of the targets that are left alone may be asked."""
+
+    def failure(self) -> ProviderError:
+        """What the client hears when no target is left."""
+        return told(self.error or CircuitOpen(self.wait), self.attempts)
 
 
 class Router:
-    """Opens attempts, in the order of the targets, until one has committed or none is left."""
+    """Opens attempts until one has committed or none may be opened. Shared by all calls of a pipeline."""
 
     def __init__(
-        self, catalogue: Catalogue, providers: Mapping[str, Provider], attempt_handler: Handler, clock: Clock
+        self,
+        catalogue: Catalogue,
+        upstreams: Mapping[str, Upstream],
+        circuits: Circuits,
+        attempt_handler: Handler,
+        clock: Clock,
+        *,
+        random: Random,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._catalogue = catalogue
-        self._providers = providers
+        self._upstreams = upstreams
+        self._circuits = circuits
         self._attempt_handler = attempt_handler
         self._clock = clock
+        self._random = random
+        self._sleep = sleep
 
     async def __call__(self, call: Call) -> Reply:
-        targets = self._catalogue.find(call)
-        for left, target in zip(range(len(targets) - 1, -1, -1), targets, strict=True):
-            attempt = self._open(call, target)
+        run = self._run(call)
+        while run.legs:
+            leg = run.legs.popleft()
+            if leg.due:
+                await self._wait(leg.due)
+            if not self._admit(run, leg):
+                continue
+            attempt = self._open(call, leg)
+            run.attempts += 1
             try:
-                return await self._try(call, attempt)
+                return await self._try(call, leg, attempt)
             except ProviderError as error:
-                if not left or attempt.committed or not error.retryable:
+                if attempt.committed:
                     raise
-        raise AssertionError("a model without targets")
+                self._weigh(run, leg, error)
+                call.reply_headers.pop(DROPPED, None)
+        raise run.failure()
 
-    def _open(self, call: Call, target: Target) -> Attempt:
+    def _run(self, call: Call) -> _Run:
+        chosen = self._catalogue.find(call)
+        legs: deque[_Leg] = deque()
+        for target in chosen.order(self._random):
+            model = target.model or call.model
+            circuit = self._circuits.of(target.provider, model, target.model or chosen.name)
+            legs.append(_Leg(self._upstreams[target.provider], model, circuit))
+        return _Run(legs, call.attempts[0].started if call.attempts else self._clock.monotonic())
+
+    async def _wait(self, due: float) -> None:
+        seconds = due - self._clock.monotonic()
+        if seconds > 0:
+            await self._sleep(seconds)
+
+    def _admit(self, run: _Run, leg: _Leg) -> bool:
+        """Whether the target may be tried now. It is not where its keys rest and another is left, where its circuit
+        is open, or where its provider has had its share of retries."""
+        upstream = leg.upstream
+        if run.legs and not leg.passed and upstream.credentials.all_rest():
+            leg.passed = True
+            run.legs.append(leg)
+            return False
+        now = self._clock.monotonic()
+        if run.attempts and now >= run.began + upstream.total:
+            return False
+        again = upstream in run.asked
+        if again and not upstream.budget.left():
+            return False
+        if leg.circuit is not None:
+            leg.ticket = leg.circuit.admit(now)
+            if not leg.ticket:
+                run.wait = min(run.wait, leg.circuit.wait(now))
+                return False
+        if again:
+            upstream.budget.take()
+        else:
+            upstream.budget.called()
+            run.asked.append(upstream)
+        return True
+
+    def _weigh(self, run: _Run, leg: _Leg, error: ProviderError) -> None:
+        """Put the target back on the way where it may be tried again. Raises where nothing may be."""
+        run.error = more_telling(run.error, error)
+        leg.tries += 1
+        leg.passed = True
+        verdict = judge(error)
+        if verdict is Verdict.FAIL:
+            raise told(error, run.attempts)
+        upstream = leg.upstream
+        if leg.tries >= upstream.retry.attempts or not upstream.budget.left():
+            return
+        if is_about_key(error) and upstream.credentials.has_another():
+            leg.due = 0.0
+            run.legs.appendleft(leg)
+        elif verdict is not Verdict.NEXT and self._schedule(run, leg, error):
+            (run.legs.appendleft if verdict is Verdict.AGAIN else run.legs.append)(leg)
+
+    def _schedule(self, run: _Run, leg: _Leg, error: ProviderError) -> bool:
+        """Set when the target may be tried again; false where the call cannot wait for that."""
+        retry = leg.upstream.retry
+        if error.retry_after is not None and error.retry_after > retry.longest_wait:
+            return False
+        leg.due = self._clock.monotonic() + pause(retry, leg.tries, error, self._random)
+        return leg.due < run.began + leg.upstream.total
+
+    def _open(self, call: Call, leg: _Leg) -> Attempt:
         attempt = Attempt(
             number=len(call.attempts) + 1,
-            provider=target.provider,
-            target=target.model or call.model,
-            system=self._providers[target.provider].system,
+            provider=leg.upstream.name,
+            target=leg.model,
+            system=leg.upstream.provider.system,
             started=self._clock.monotonic(),
             started_at=self._clock.now(),
         )
         call.attempts.append(attempt)
         return attempt
 
-    async def _try(self, call: Call, attempt: Attempt) -> Reply:
+    async def _try(self, call: Call, leg: _Leg, attempt: Attempt) -> Reply:
+        says = Outcome.UNKNOWN
         try:
-            reply = await self._attempt_handler(call.child(attempt, Gate(call, attempt)))
+            reply = await self._attempt_handler(call.child(attempt, self._gate(call, leg, attempt)))
             attempt.ending = Ending.COMPLETE
+            says = Outcome.GOOD if attempt.sent else Outcome.UNKNOWN
             return reply
         except SidegateError as error:
             attempt.ending, attempt.error = error.ending, error.code
-            if isinstance(error, ProviderError) and error.provider_status is not None:
-                attempt.status = error.provider_status
+            if isinstance(error, ProviderError):
+                attempt.status = error.provider_status or attempt.status
+                says = outcome(error)
             raise
         except asyncio.CancelledError:
             attempt.ending = call.notes.stop.ending if call.notes.stop is not None else Ending.CANCELLED
@@ -106,9 +211,39 @@ class Router:
         finally:
             attempt.ended = self._clock.monotonic()
             attempt.ending = attempt.ending or Ending.FAILED
+            if leg.circuit is not None and leg.ticket:
+                leg.circuit.record(leg.ticket, _with_pace(says, call, leg.circuit, attempt), attempt.ended)
+                leg.ticket = 0
+
+    def _gate(self, call: Call, leg: _Leg, attempt: Attempt) -> Gate:
+        """A probe has proved its target when its reply begins: a long stream does not keep the others out."""
+        circuit, ticket = leg.circuit, leg.ticket
+        if circuit is None or not circuit.open:
+            return Gate(call, attempt)
+
+        def began() -> None:
+            leg.ticket = 0
+            circuit.record(ticket, _with_pace(Outcome.GOOD, call, circuit, attempt), self._clock.monotonic())
+
+        return Gate(call, attempt, began)
 
 
-async def answer(providers: Mapping[str, Provider], call: Call) -> Reply:
+def told(error: ProviderError, attempts: int) -> ProviderError:
+    """The error as the client is to hear it: where the gateway has retried, the client's SDK need not."""
+    if attempts > 1:
+        error.headers[SHOULD_RETRY] = "false"
+    return error
+
+
+def _with_pace(says: Outcome, call: Call, circuit: Circuit, attempt: Attempt) -> Outcome:
+    """A good stream whose first token came late is slow. Of a whole body the first token is not known."""
+    limit = circuit.settings.slow_after
+    if not limit or says is not Outcome.GOOD or call.delivery != "stream" or attempt.first_token is None:
+        return says
+    return Outcome.SLOW if attempt.first_token - attempt.started > limit else says
+
+
+async def answer(upstreams: Mapping[str, Upstream], call: Call) -> Reply:
     """The innermost handler of an attempt: its provider."""
     assert call.attempt is not None
-    return await providers[call.attempt.provider](call)
+    return await upstreams[call.attempt.provider].provider(call)
