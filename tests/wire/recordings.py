@@ -34,6 +34,16 @@ class Case:
     body: bytes = field(repr=False)
     meta: dict[str, Any] = field(repr=False)
 
+    @property
+    def good(self) -> bool:
+        """Whether the provider did what it was asked for; by how it was recorded, not by what we make of it."""
+        return self.status == 200 and not {"error-chunk", "error-event"} & set(self.meta["tags"])
+
+    @property
+    def asked(self) -> bool:
+        """Whether the request was recorded too."""
+        return self.request is not None
+
 
 def folder() -> Path:
     """Where the recordings are looked for."""
@@ -52,7 +62,7 @@ def parameters(*prefixes: str, only: Callable[[Case], bool] = lambda case: True)
     found = [case for prefix in prefixes for case in cases(prefix) if only(case)]
     if found:
         return [pytest.param(case, id=case.name) for case in found]
-    reason = f"no recordings of {', '.join(prefixes)} in {folder()}"
+    reason = f"no recorded provider traffic of {', '.join(prefixes)} in {folder()}"
     return [pytest.param(None, id="missing", marks=pytest.mark.skip(reason=reason))]
 
 

@@ -46,13 +46,12 @@ def user(*blocks: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(blocks)}]
 
 
-RECORDED = parameters("anthropic/messages-")
+RECORDED = parameters("anthropic/messages-", only=lambda case: case.asked)
 
 
 @pytest.mark.parametrize("case", RECORDED)
 def test_every_recorded_request_is_read_and_written_again(case: Case) -> None:
-    if case.request is None:
-        pytest.skip("the recording has no request")
+    assert case.request is not None
     request = DIALECT.read_request(read_fields(case.request))
     dropped: list[str] = []
     again = DIALECT.write_request(request, dropped)

@@ -6,6 +6,8 @@ import json
 
 import pytest
 from msgspec.structs import replace
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from sidegate.contract.meaning import (
     End,
@@ -140,13 +142,11 @@ def test_a_stream_gathered_and_split_again_says_the_same(case: Case) -> None:
 
 @pytest.mark.parametrize("case", STREAMS)
 def test_the_vendors_own_client_reads_what_is_written(case: Case) -> None:
-    types = pytest.importorskip("openai.types.chat")
-    streaming = pytest.importorskip("openai.lib.streaming.chat")
     encoder = chat.encoder(ENVELOPE)
-    state = streaming.ChatCompletionStreamState()
+    state = ChatCompletionStreamState()
     written = b"".join(encoder.encode(chat.read_event(event)) for event in split(case.body))
     for payload in payloads(written):
-        state.handle_chunk(types.ChatCompletionChunk.model_validate(payload))
+        state.handle_chunk(ChatCompletionChunk.model_validate(payload))
     expected = said(read(chat, case.body))
     for choice in state.current_completion_snapshot.choices:
         assert (choice.message.content or "") == expected[choice.index]["text"]
@@ -154,7 +154,7 @@ def test_the_vendors_own_client_reads_what_is_written(case: Case) -> None:
         assert calls == expected[choice.index]["calls"]
     assembler = chat.assembler(ENVELOPE)
     assembler.add(read(chat, case.body))
-    types.ChatCompletion.model_validate_json(assembler.body())
+    ChatCompletion.model_validate_json(assembler.body())
 
 
 @pytest.mark.parametrize("case", WHOLES)
