@@ -49,9 +49,9 @@ async def serve(directory: Path, provider: str, drain: float) -> AsyncIterator[S
     while "is ready" not in line:
         line = (await process.stderr.readline()).decode()
         assert line, "the gateway did not start"
-    words = line.replace(")", "").split()
+    url, admin = [word for word in line.replace(")", "").split() if word.startswith("http")]
     try:
-        yield Served(process, *[word for word in words if word.startswith("http")], directory / "state")
+        yield Served(process, url, admin, directory / "state")
     finally:
         if process.returncode is None:
             os.kill(process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from contextlib import suppress
 
 import pytest
@@ -30,6 +31,18 @@ from tests.plugins.calls import HandClock
 Run = Callable[[Call, Handler], Awaitable[Reply]]
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
+
+
+class Hands:
+    """A clock that tests turn."""
+
+    seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Does(Plugin[None]):
@@ -476,33 +489,23 @@ async def test_a_cancelled_call_is_cancelled_through_every_plugin(stream: bool) 
 
 
 async def test_a_plugins_own_time_is_clocked_without_what_is_further_in() -> None:
-    class Ticks:
-        now_at = 0.0
-
-        def monotonic(self) -> float:
-            return self.now_at
-
-        def now(self) -> object:
-            raise NotImplementedError
-
-    clock = Ticks()
+    clock = Hands()
 
     async def run(call: Call, handler: Handler) -> Reply:
-        clock.now_at += 1
+        clock.seconds += 1
         reply = await handler(call)
-        clock.now_at += 2
+        clock.seconds += 2
         return reply
 
     async def provider(call: Call) -> Reply:
-        clock.now_at += 100
+        clock.seconds += 100
         return Reply()
 
     async def outer(call: Call, handler: Handler) -> Reply:
-        clock.now_at += 0.5
+        clock.seconds += 0.5
         return await handler(call)
 
-    clock.now = lambda: None  # type: ignore[method-assign]
-    driven = await drive([Watches(outer), Does(run)], provider, clock=clock)  # type: ignore[arg-type]
+    driven = await drive([Watches(outer), Does(run)], provider, clock=clock)
     assert driven.call.notes.plugin_seconds == {"does": 3.0, "watches": 0.5}
 
 
@@ -587,3 +590,38 @@ def test_a_copy_of_a_chunk_made_of_parts_has_them_and_its_base() -> None:
     copied = whole.copy()
     assert copied.parts == (Text("x"),)
     assert (copied.base, copied.whole, copied.raw) == (("d", b"{}"), True, None)
+
+
+async def test_a_slow_reader_is_no_time_of_a_plugin_that_emits() -> None:
+    clock = Hands()
+    reader: list[str] = []
+
+    async def answers(call: Call, handler: Handler) -> Reply:
+        async with call.hold() as held:
+            await handler(call)
+            await held.release()
+        await call.send(Chunk.of(Text("more")))
+        return Reply()
+
+    async def slow(call: Call, handler: Handler) -> Reply:
+        def see(chunk: Chunk) -> None:
+            clock.seconds += 10
+            reader.append(chunk.text)
+
+        call.tap(see)
+        return await handler(call)
+
+    class Outer(Does):
+        """So that the two go by different names."""
+
+    driven = await drive([Outer(slow), Does(answers)], says("x"), clock=clock)
+    assert "".join(reader) == "xmore"
+    assert driven.call.notes.plugin_seconds == {"does": 0.0, "outer": 0.0}
+
+
+async def test_a_stream_that_began_with_parts_is_written_from_parts_to_its_end() -> None:
+    async def greets(call: Call, handler: Handler) -> Reply:
+        await call.send(Chunk.of(Text("Dear reader: ")))
+        return await handler(call)
+
+    assert (await drive(Does(greets), says("x"))).text == "Dear reader: x"

@@ -71,7 +71,7 @@ class StreamOutlet:
         self.notes = Notes()
 
     def takes_raw(self, dialect: str, whole: bool) -> bool:
-        return not whole and dialect == self._dialect.name and not self.notes.edited
+        return not whole and dialect == self._dialect.name and not self.notes.edited and self._encoder is None
 
     async def raw(self, data: bytes, meaningful: bool) -> None:
         self._relays = True

@@ -251,4 +251,4 @@ async def test_waiting_in_a_queue_is_no_time_of_the_plugins_own(queue: str) -> N
             async with session.post(running.url + PATHS["openai"], json=body) as reply:
                 return reply.status
 
-        assert await asyncio.gather(status(), status()) == [200, 200]
+        assert list(await asyncio.gather(status(), status())) == [200, 200]

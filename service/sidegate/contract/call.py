@@ -279,7 +279,19 @@ class Call:
     async def emit(self, chunks: list[Chunk]) -> None:
         """Emit several chunks that came together, so that they leave together."""
         self._sent += 1
-        await self.climb(chunks, len(self._stages))
+        await self.push(chunks, len(self._stages))
+
+    async def push(self, chunks: list[Chunk], position: int) -> None:
+        """`climb`, with the clock of a plugin that emits standing still: a slow reader is not its fault. For the core."""
+        frame = self.notes.frame
+        if frame is None or not frame.since:
+            await self.climb(chunks, position)
+            return
+        frame.pause()
+        try:
+            await self.climb(chunks, position)
+        finally:
+            frame.resume()
 
     async def climb(self, chunks: list[Chunk], position: int) -> None:
         """Pass chunks through the stages outside `position` and out. For the core; a plugin uses `send`."""

@@ -199,7 +199,7 @@ class Hold:
         self.released = True
         chunks, self.chunks = self.chunks, []
         if chunks:
-            await self._call.climb(chunks, self._position)
+            await self._call.push(chunks, self._position)
 
     def drop(self) -> None:
         """Forget it, and hold what comes next."""
