@@ -9,10 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
 from io import BytesIO
-from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from sidegate.errors import ConnectError, CutError, PhaseTimeout, ReplyError
 
@@ -63,11 +68,9 @@ class Transport:
         self._lingering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_mark_reused)
         self._session = aiohttp.ClientSession(
             # No bound here: a pool that is full makes calls hang; the router's bound refuses them.
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=30, ttl_dns_cache=10),
+            connector=_Connector(limit=0, limit_per_host=0, keepalive_timeout=30, ttl_dns_cache=10),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             raise_for_status=False,
@@ -76,7 +79,6 @@ class Transport:
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             read_bufsize=2**17,
-            trace_configs=[trace],
         )
 
     async def stop(self) -> None:
@@ -113,24 +115,25 @@ class Transport:
     async def _send(
         self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
     ) -> aiohttp.ClientResponse:
-        seen = SimpleNamespace(reused=False)
+        sending = _Sending()
+        _SENDING.set(sending)
         try:
-            return await self._request(url, headers, body, connect_timeout, seen)
+            return await self._request(url, headers, body, connect_timeout)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise ConnectError("The provider cannot be reached.") from error
-            if not seen.reused:
+            if not sending.may_be_repeated:
                 # The request was on its way: whether it cost something is not known.
                 raise CutError("The provider closed the connection without a reply.") from error
         # The provider closed a kept connection while the request was on its way; not one byte of a reply came.
         self._reconnected()
         try:
-            return await self._request(url, {**headers, "Connection": "close"}, body, connect_timeout, seen)
+            return await self._request(url, {**headers, "Connection": "close"}, body, connect_timeout)
         except aiohttp.ClientError as error:
             raise CutError("The provider closed the connection without a reply.") from error
 
     async def _request(
-        self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float, seen: SimpleNamespace
+        self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
     ) -> aiohttp.ClientResponse:
         assert self._session is not None, "the transport was not started"
         try:
@@ -140,8 +143,7 @@ class Transport:
                 data=body if len(body) < LARGE_BODY_BYTES else BytesIO(body),
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, connect=None),
-                trace_request_ctx=seen,
+                timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
             )
         except aiohttp.ServerTimeoutError as error:
             raise PhaseTimeout("connect", connect_timeout) from error
@@ -149,8 +151,52 @@ class Transport:
             raise ReplyError("The provider's reply is not HTTP.") from error
 
 
-async def _mark_reused(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.reused = True
+class _Connection(ResponseHandler):
+    """Knows whether anything came on it since it was last taken: a request that was heard is not sent again."""
+
+    received = False
+
+    def data_received(self, data: bytes) -> None:
+        self.received = True
+        super().data_received(data)
+
+
+class _Sending:
+    """One request on its way, and the connection it was given."""
+
+    __slots__ = ("_connection", "_reused")
+
+    def __init__(self) -> None:
+        self._connection: _Connection | None = None
+        self._reused = False
+
+    def given(self, connection: _Connection) -> None:
+        self._reused = connection.received
+        self._connection = connection
+        connection.received = False
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """The connection was kept from an earlier request, and not one byte of a reply came."""
+        return self._reused and self._connection is not None and not self._connection.received
+
+
+_SENDING: ContextVar[_Sending] = ContextVar("sending")
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._factory = cast("partial[ResponseHandler]", partial(_Connection, loop=self._loop))
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        given = await super().connect(req, traces, timeout)
+        connection = given.protocol
+        if isinstance(connection, _Connection):
+            _SENDING.get().given(connection)
+        return given
 
 
 async def _read_out(response: aiohttp.ClientResponse) -> None:
