@@ -32,7 +32,7 @@ class Deadline:
         self._end = self._loop.time() + timeouts.total - gone
         self._phase = "first_token"
         self._limit = timeouts.first_token
-        self._due = 0.0
+        self._due = self._until = 0.0
         self._fired: PhaseTimeout | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._task = asyncio.current_task()
@@ -40,13 +40,19 @@ class Deadline:
     def wait(self, phase: str, seconds: float) -> None:
         """The provider is waited for: for `seconds` at most, in this phase."""
         self._phase, self._limit = phase, seconds
-        self._due = self._loop.time() + seconds
+        self._due = self._until = self._loop.time() + seconds
         if self._handle is None or self._due < self._handle.when():
             self._arm()
 
     def again(self) -> None:
         """Wait for the same phase as before, anew."""
         self._due = self._loop.time() + self._limit
+
+    def resume(self) -> None:
+        """Wait on for the same phase, no longer than it had."""
+        self._due = self._until
+        if self._handle is None or self._due < self._handle.when():
+            self._arm()
 
     def pause(self) -> None:
         """Something else is waited for: only the total runs on."""

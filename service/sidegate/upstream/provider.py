@@ -166,8 +166,11 @@ class _Timed:
         self._began = False
 
     async def piece(self) -> bytes:
-        if self._began or self._attempt.first_token is None:
+        if self._began:
             self._deadline.again()
+        elif self._attempt.first_token is None:
+            # Heads, comments and pings are no token: they do not put off the first one.
+            self._deadline.resume()
         else:
             self._began = True
             self._deadline.wait("idle", self._idle)
