@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any, cast
 
 import pytest
@@ -22,17 +22,15 @@ KINDS = ["sync", "async"]
 
 @pytest.fixture
 def ground() -> Iterator[Ground]:
-    made = Ground()
-    yield made
-    made.close()
+    with closing(Ground()) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Running]:
     """A gateway before the demo provider, flat out; it serves a whole module."""
-    made = Ground()
-    yield made.gateway(demo_config())
-    made.close()
+    with closing(Ground()) as made:
+        yield made.gateway(demo_config())
 
 
 @pytest.fixture(params=KINDS)

@@ -23,7 +23,7 @@ class Ground:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ground")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="ground", daemon=True)
         self._thread.start()
 
     def do(self, doing: Coroutine[Any, Any, T], seconds: float = 30) -> T:

@@ -106,7 +106,7 @@ def test_an_error_of_the_other_vendor_keeps_its_class(
 ) -> None:
     async def claude_refuses(exchange: Exchange) -> None:
         body = {"type": "error", "error": {"type": "rate_limit_error", "message": "Too many tokens."}}
-        await exchange.reply(json.dumps(body).encode(), 429, Retry_After="9")
+        await exchange.reply(json.dumps(body).encode(), 429, Retry_After="19")
 
     async def gpt_refuses(exchange: Exchange) -> None:
         body = {"error": {"message": "Too long.", "type": "invalid_request_error", "code": "context_length_exceeded"}}
@@ -116,7 +116,7 @@ def test_an_error_of_the_other_vendor_keeps_its_class(
     gpt, _ = ground.before(gpt_refuses)
     with pytest.raises(openai.RateLimitError, match="Too many tokens") as limited:
         openai_at(claude).chat.completions.create(model="m", messages=TURNS, stream=stream)
-    assert limited.value.response.headers["retry-after"] == "9"
+    assert limited.value.response.headers["retry-after"] == "19"
     with pytest.raises(anthropic.BadRequestError, match="Too long"):
         anthropic_at(gpt).messages.create(
             model="m", max_tokens=5, messages=[{"role": "user", "content": "x"}], stream=stream

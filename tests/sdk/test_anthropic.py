@@ -74,6 +74,24 @@ def test_a_tool_is_used_with_input_of_its_schema_and_its_result_is_heard(
     assert "18° and sunny" in "".join(block.text for block in second.content if block.type == "text")
 
 
+def test_the_clients_own_loop_of_tool_calls_ends(demo: Running) -> None:
+    asked: list[str] = []
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """What the weather is in a city."""
+        asked.append(city)
+        return "18° and sunny"
+
+    with anthropic.Anthropic(base_url=demo.url, api_key="k", max_retries=0) as ai:
+        last = ai.beta.messages.tool_runner(
+            model="demo", max_tokens=500, tools=[weather], messages=[{"role": "user", "content": "Où?"}]
+        ).until_done()
+    assert len(asked) == 1
+    assert last.stop_reason == "end_turn"
+    assert "18° and sunny" in str(last.content)
+
+
 def test_structured_output_is_parsed_streamed_and_buffered(demo: Running, anthropic_at: AnthropicClient) -> None:
     ai = anthropic_at(demo)
     parsed = ai.messages.parse(model="demo", max_tokens=500, messages=QUESTION, output_format=City).parsed_output

@@ -64,13 +64,13 @@ def test_a_providers_status_becomes_the_clients_exception(
 
 def test_the_classes_of_overload_are_told_apart(ground: Ground, anthropic_at: AnthropicClient) -> None:
     async def overloaded(exchange: Exchange) -> None:
-        await exchange.reply(b"overloaded", 529, "text/plain", Retry_After="3")
+        await exchange.reply(b"overloaded", 529, "text/plain", Retry_After="13")
 
     running, _ = ground.before(overloaded, "anthropic")
     with pytest.raises(anthropic.APIStatusError) as caught:
         anthropic_at(running).messages.create(model="m", max_tokens=50, messages=HI)
     assert type(caught.value).__name__ == "ServiceUnavailableError"
-    assert caught.value.response.headers["retry-after"] == "3"
+    assert caught.value.response.headers["retry-after"] == "13"
 
 
 @both
@@ -180,11 +180,11 @@ def test_a_silent_stream_shows_signs_of_life_that_the_client_skips(
     assert [block.type for block in message.content] == ["text", "tool_use", "tool_use"]
 
 
-def test_the_clients_own_retries_reach_the_gateway_as_calls_of_their_own(
+def test_a_provider_that_recovers_answers_in_the_end(
     ground: Ground, anthropic_at: AnthropicClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def recovers(exchange: Exchange) -> None:
-        if len(provider.exchanges) < 3:
+        if len(provider.exchanges) == 1:
             await exchange.reply(b"busy", 529, "text/plain")
         else:
             await anthropic_says(exchange)
@@ -194,4 +194,4 @@ def test_the_clients_own_retries_reach_the_gateway_as_calls_of_their_own(
     running, provider = ground.before(recovers, "anthropic")
     message = anthropic_at(running, max_retries=2).messages.create(model="m", max_tokens=50, messages=HI)
     assert len(message.content) == 3
-    assert len(provider.exchanges) == 3
+    assert len(provider.exchanges) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 
@@ -192,3 +193,15 @@ def test_the_request_id_is_the_calls(demo: Running, openai_at: OpenAIClient) -> 
     assert raw.headers["content-type"] == "text/event-stream"
     assert raw.headers["server"].startswith("sidegate/")
     list(raw.parse())
+
+
+async def test_streams_of_one_client_at_once_are_not_mixed_up(demo: Running) -> None:
+    async def ask(number: int) -> str:
+        stream = await ai.chat.completions.create(
+            model="demo-echo", messages=[{"role": "user", "content": f"{number} " * 50}], stream=True
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+
+    async with openai.AsyncOpenAI(base_url=f"{demo.url}/v1", api_key="k", max_retries=0) as ai:
+        said = await asyncio.gather(*(ask(number) for number in range(40)))
+    assert [text.split() for text in said] == [[str(number)] * 50 for number in range(40)]

@@ -208,11 +208,11 @@ def test_nothing_of_the_client_or_the_provider_leaks(ground: Ground, openai_at: 
     assert "openai" not in sent["user-agent"].lower()
 
 
-def test_the_clients_own_retries_reach_the_gateway_as_calls_of_their_own(
+def test_a_provider_that_recovers_answers_in_the_end(
     ground: Ground, openai_at: OpenAIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def recovers(exchange: Exchange) -> None:
-        if len(provider.exchanges) < 3:
+        if len(provider.exchanges) == 1:
             await exchange.reply(b'{"error":{"message":"busy"}}', 503)
         else:
             await answers(exchange)
@@ -222,4 +222,4 @@ def test_the_clients_own_retries_reach_the_gateway_as_calls_of_their_own(
     running, provider = ground.before(recovers)
     reply = openai_at(running, max_retries=2).chat.completions.create(model="m", messages=HI)
     assert reply.choices[0].message.content == "Hé"
-    assert len(provider.exchanges) == 3
+    assert len(provider.exchanges) == 2
