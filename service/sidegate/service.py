@@ -50,7 +50,7 @@ class Service:
         self.ledger = open_ledger(settings.ledger.url, clock, settings.ledger.batch_seconds)
         self.transport = Transport(self.metrics.reconnected)
         self.upstreams = make_upstreams(settings.providers, self.transport, clock, self.metrics.key_rested)
-        self.circuits = make_circuits(settings.providers, self.catalogue, self.metrics.watch_target)
+        self.circuits = make_circuits(settings.providers, self.catalogue, clock, self.metrics.watch_target)
         self.random = Random()  # for pauses and weights: no secret hangs on it
         self.host = Host(
             clock=clock,

@@ -35,9 +35,11 @@ def make_upstreams(
     return {name: _upstream(name, each, transport, clock, key_rested) for name, each in settings.items()}
 
 
-def make_circuits(settings: Mapping[str, ProviderSettings], catalogue: Catalogue, watch: Watch) -> Circuits:
+def make_circuits(
+    settings: Mapping[str, ProviderSettings], catalogue: Catalogue, clock: Clock, watch: Watch
+) -> Circuits:
     """The circuits of every target the config names."""
-    circuits = Circuits({name: provider.circuit for name, provider in settings.items()}, watch)
+    circuits = Circuits({name: provider.circuit for name, provider in settings.items()}, clock, watch)
     for chosen in catalogue.all():
         for target in chosen.targets:
             circuits.declare(target.provider, target.model or chosen.name)

@@ -10,12 +10,16 @@ import math
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from sidegate.contract.host import Clock
 from sidegate.settings import Circuit as CircuitSettings
 
 BUCKETS = 10
 """Parts of the window: that is how finely it rolls."""
 MAX_NAMED = 1000
 """Targets that a wildcard passed on, of which circuits are kept; beyond, the oldest is forgotten."""
+
+PROBE_SECONDS = 1.0
+"""What a caller is told to wait where a probe is under way: nobody knows how long it takes."""
 
 Changed = Callable[[int], None]
 """Told +1 when a circuit opens, and -1 when it has closed again or is forgotten."""
@@ -34,8 +38,9 @@ class Outcome(Enum):
 class Circuit:
     """Of one target. `admit` gives a ticket, which `record` takes back with the outcome."""
 
-    def __init__(self, settings: CircuitSettings, changed: Changed = lambda by: None) -> None:
+    def __init__(self, settings: CircuitSettings, clock: Clock, changed: Changed = lambda by: None) -> None:
         self.settings = settings
+        self._clock = clock
         self._changed = changed
         self._width = settings.window / BUCKETS
         self._state = 1
@@ -52,31 +57,32 @@ class Circuit:
         """Not closed: open, or half-open."""
         return self._open
 
-    def admit(self, now: float) -> int:
-        """A ticket for one attempt; 0 where the target is to be left alone. `now` is monotonic seconds."""
+    def admit(self) -> int:
+        """A ticket for one attempt; 0 where the target is to be left alone."""
         if not self._open:
             return self._state
-        if now < self._until or self._probing + self._proven >= self.settings.probes:
+        if self._clock.monotonic() < self._until or self._probing + self._proven >= self.settings.probes:
             return 0
         self._probing += 1
         return self._state
 
-    def wait(self, now: float) -> float:
+    def wait(self) -> float:
         """Seconds until it is worth to ask again; 0 where an attempt would be let through."""
         if not self._open:
             return 0.0
-        if now < self._until:
-            return self._until - now
-        return 1.0 if self._probing + self._proven >= self.settings.probes else 0.0
+        left = self._until - self._clock.monotonic()
+        if left > 0:
+            return left
+        return PROBE_SECONDS if self._probing + self._proven >= self.settings.probes else 0.0
 
-    def record(self, ticket: int, outcome: Outcome, now: float) -> None:
+    def record(self, ticket: int, outcome: Outcome) -> None:
         """How the attempt of `ticket` ended; said once for each. After the state has changed it is not heard."""
         if ticket != self._state:
             return
         if self._open:
-            self._probed(outcome, now)
+            self._probed(outcome)
         elif outcome is not Outcome.UNKNOWN:
-            self._count(outcome, now)
+            self._count(outcome)
 
     def retire(self) -> None:
         """Forgotten: whatever comes of it now changes no metric."""
@@ -86,8 +92,8 @@ class Circuit:
 
     # --- closed -------------------------------------------------------------------------------------------------------
 
-    def _count(self, outcome: Outcome, now: float) -> None:
-        epoch = int(now / self._width)
+    def _count(self, outcome: Outcome) -> None:
+        epoch = int(self._clock.monotonic() / self._width)
         place = epoch % BUCKETS
         if self._epochs[place] != epoch:
             self._epochs[place] = epoch
@@ -101,7 +107,7 @@ class Circuit:
             self._slow[place] += 1
         if self._is_sick(epoch):
             self._changed(1)
-            self._shut(now)
+            self._shut()
 
     def _is_sick(self, epoch: int) -> bool:
         places = [place for place, began in enumerate(self._epochs) if began > epoch - BUCKETS]
@@ -120,19 +126,19 @@ class Circuit:
 
     # --- open ---------------------------------------------------------------------------------------------------------
 
-    def _shut(self, now: float) -> None:
+    def _shut(self) -> None:
         self._state += 1
         self._open = True
         self._probing = self._proven = 0
-        self._until = now + self._pause
+        self._until = self._clock.monotonic() + self._pause
         self._pause = min(self._pause * 2, self.settings.longest_open)
 
-    def _probed(self, outcome: Outcome, now: float) -> None:
+    def _probed(self, outcome: Outcome) -> None:
         self._probing -= 1
         if outcome is Outcome.UNKNOWN:
             return
         if outcome is not Outcome.GOOD:
-            self._shut(now)
+            self._shut()
             return
         self._proven += 1
         if self._proven >= self.settings.probes:
@@ -153,8 +159,9 @@ Watch = Callable[[str, str], Changed]
 class Circuits:
     """One circuit for each target: those of the config for good, those behind wildcards within a bound."""
 
-    def __init__(self, settings: Mapping[str, CircuitSettings | None], watch: Watch) -> None:
+    def __init__(self, settings: Mapping[str, CircuitSettings | None], clock: Clock, watch: Watch) -> None:
         self._settings = settings
+        self._clock = clock
         self._watch = watch
         self._fixed: dict[tuple[str, str], Circuit | None] = {}
         self._named: dict[tuple[str, str], Circuit] = {}
@@ -163,7 +170,7 @@ class Circuits:
         """A target of the config: its metric is there from the start, also for a pattern."""
         settings, changed = self._settings[provider], self._watch(provider, model)
         if not model.endswith("*"):
-            self._fixed[provider, model] = None if settings is None else Circuit(settings, changed)
+            self._fixed[provider, model] = None if settings is None else Circuit(settings, self._clock, changed)
 
     def of(self, provider: str, model: str, spelled: str) -> Circuit | None:
         """The target's circuit; `None` where its provider has none. `spelled` is the config's word for the model."""
@@ -178,5 +185,5 @@ class Circuits:
     def _add(self, place: tuple[str, str], settings: CircuitSettings, spelled: str) -> Circuit:
         if len(self._named) >= MAX_NAMED:
             self._named.pop(next(iter(self._named))).retire()
-        made = self._named[place] = Circuit(settings, self._watch(place[0], spelled))
+        made = self._named[place] = Circuit(settings, self._clock, self._watch(place[0], spelled))
         return made

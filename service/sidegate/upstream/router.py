@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -17,7 +16,7 @@ from sidegate.pump import Gate
 from sidegate.settings import Retry
 from sidegate.upstream.choice import Catalogue
 from sidegate.upstream.circuit import Circuit, Circuits, Outcome
-from sidegate.upstream.credentials import Credentials, is_about_key
+from sidegate.upstream.credentials import REFUSED, Credentials, is_about_key, is_spent
 from sidegate.upstream.provider import DROPPED, Provider
 from sidegate.upstream.retry import SHOULD_RETRY, Budget, CircuitOpen, Verdict, judge, more_telling, outcome, pause
 
@@ -34,7 +33,7 @@ class Upstream:
     retry: Retry
     budget: Budget
     total: float
-    """Seconds from the call's first attempt after which none is begun here."""
+    """Seconds from the call's first attempt; after that none is begun here."""
 
 
 class _Leg:
@@ -58,16 +57,20 @@ class _Leg:
 class _Run:
     """One call on its way through its targets."""
 
-    __slots__ = ("asked", "attempts", "began", "error", "legs", "wait")
+    __slots__ = ("asked", "attempts", "call", "error", "legs", "wait")
 
-    def __init__(self, legs: deque[_Leg], began: float) -> None:
+    def __init__(self, call: Call, legs: list[_Leg]) -> None:
+        self.call = call
         self.legs = legs
-        self.began = began
         self.asked: list[Upstream] = []
         self.attempts = 0
         self.error: ProviderError | None = None
         self.wait = float("inf")
         """Seconds until the first of the targets that are left alone may be asked."""
+
+    def allows(self, upstream: Upstream, when: float) -> bool:
+        """Whether an attempt may still be begun then. `total` is of all attempts of a call together."""
+        return not self.attempts or when < self.call.attempts[0].started + upstream.total
 
     def failure(self) -> ProviderError:
         """What the client hears when no target is left."""
@@ -99,7 +102,7 @@ class Router:
     async def __call__(self, call: Call) -> Reply:
         run = self._run(call)
         while run.legs:
-            leg = run.legs.popleft()
+            leg = run.legs.pop(0)
             if leg.due:
                 await self._wait(leg.due)
             if not self._admit(run, leg):
@@ -117,12 +120,12 @@ class Router:
 
     def _run(self, call: Call) -> _Run:
         chosen = self._catalogue.find(call)
-        legs: deque[_Leg] = deque()
+        legs: list[_Leg] = []
         for target in chosen.order(self._random):
             model = target.model or call.model
             circuit = self._circuits.of(target.provider, model, target.model or chosen.name)
             legs.append(_Leg(self._upstreams[target.provider], model, circuit))
-        return _Run(legs, call.attempts[0].started if call.attempts else self._clock.monotonic())
+        return _Run(call, legs)
 
     async def _wait(self, due: float) -> None:
         seconds = due - self._clock.monotonic()
@@ -137,16 +140,15 @@ class Router:
             leg.passed = True
             run.legs.append(leg)
             return False
-        now = self._clock.monotonic()
-        if run.attempts and now >= run.began + upstream.total:
+        if run.attempts and not run.allows(upstream, self._clock.monotonic()):
             return False
         again = upstream in run.asked
         if again and not upstream.budget.left():
             return False
         if leg.circuit is not None:
-            leg.ticket = leg.circuit.admit(now)
+            leg.ticket = leg.circuit.admit()
             if not leg.ticket:
-                run.wait = min(run.wait, leg.circuit.wait(now))
+                run.wait = min(run.wait, leg.circuit.wait())
                 return False
         if again:
             upstream.budget.take()
@@ -168,9 +170,9 @@ class Router:
             return
         if is_about_key(error) and upstream.credentials.has_another():
             leg.due = 0.0
-            run.legs.appendleft(leg)
+            run.legs.insert(0, leg)
         elif verdict is not Verdict.NEXT and self._schedule(run, leg, error):
-            (run.legs.appendleft if verdict is Verdict.AGAIN else run.legs.append)(leg)
+            run.legs.insert(0 if verdict is Verdict.AGAIN else len(run.legs), leg)
 
     def _schedule(self, run: _Run, leg: _Leg, error: ProviderError) -> bool:
         """Set when the target may be tried again; false where the call cannot wait for that."""
@@ -178,7 +180,7 @@ class Router:
         if error.retry_after is not None and error.retry_after > retry.longest_wait:
             return False
         leg.due = self._clock.monotonic() + pause(retry, leg.tries, error, self._random)
-        return leg.due < run.began + leg.upstream.total
+        return run.allows(leg.upstream, leg.due)
 
     def _open(self, call: Call, leg: _Leg) -> Attempt:
         attempt = Attempt(
@@ -212,7 +214,7 @@ class Router:
             attempt.ended = self._clock.monotonic()
             attempt.ending = attempt.ending or Ending.FAILED
             if leg.circuit is not None and leg.ticket:
-                leg.circuit.record(leg.ticket, _with_pace(says, call, leg.circuit, attempt), attempt.ended)
+                leg.circuit.record(leg.ticket, _with_pace(says, call, leg.circuit, attempt))
                 leg.ticket = 0
 
     def _gate(self, call: Call, leg: _Leg, attempt: Attempt) -> Gate:
@@ -223,14 +225,15 @@ class Router:
 
         def began() -> None:
             leg.ticket = 0
-            circuit.record(ticket, _with_pace(Outcome.GOOD, call, circuit, attempt), self._clock.monotonic())
+            circuit.record(ticket, _with_pace(Outcome.GOOD, call, circuit, attempt))
 
         return Gate(call, attempt, began)
 
 
 def told(error: ProviderError, attempts: int) -> ProviderError:
-    """The error as the client is to hear it: where the gateway has retried, the client's SDK need not."""
-    if attempts > 1:
+    """The error as the client is to hear it: where the gateway has retried, or a key or quota is to blame that is not
+    the client's, its SDK need not try again."""
+    if attempts > 1 or error.provider_status in REFUSED or is_spent(error):
         error.headers[SHOULD_RETRY] = "false"
     return error
 
