@@ -109,6 +109,8 @@ def test_a_stream_that_takes_no_more_loses_the_line_and_counts_it() -> None:
         KEY,
         f"Bearer {KEY}",
         "bearer abcdefgh12",
+        "BeArEr%20abcdefgh12",
+        "BASIC dXNlcjpwYXNzd29yZDEy",
         "sk-proj-abcdefghij0123456789",
         "AIzaSyA1234567890abcdefghijklmnopqrstu",
     ],

@@ -69,8 +69,11 @@ class JsonLog:
             data = self._encoder.encode(line)
         except Exception:  # whatever a value's own code raises
             data = self._encoder.encode({str(name): self._sayable(value) for name, value in line.items()})
-        data = _KEY_BYTES.sub(_MASK_BYTES, data)
-        return _UNSAFE.sub(_escaped, data) + b"\n"
+        if _may_hold_key(data):
+            data = _KEY_BYTES.sub(_MASK_BYTES, data)
+        if b"\x7f" in data or not data.isascii():
+            data = _UNSAFE.sub(_escaped, data)
+        return data + b"\n"
 
     def _sayable(self, value: Any) -> Any:
         try:
@@ -133,6 +136,14 @@ class _Handler(logging.Handler):
         except Exception:  # a record whose arguments do not fit its words is still a record
             fields["message"] = mask(_repr(record.msg))
         self._log.write("log", fields)
+
+
+def _may_hold_key(data: bytes) -> bool:
+    """Whether a word stands there that a key begins with. Few lines have one, and the expression takes 20 us."""
+    if b"sk-" in data or b"sg-" in data or b"AIza" in data:
+        return True
+    lower = data.lower()
+    return b"bearer" in lower or b"basic" in lower
 
 
 def _repr(value: Any) -> str:
