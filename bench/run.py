@@ -147,7 +147,7 @@ def report(bench: Bench, servers: Sequence[str], sizes: Sizes) -> dict[str, Any]
             "label": row.label.strip(),
             "better": row.better,
             "median": {name: table.median(values) for name, values in bench.rounds.get(row.key, {}).items()},
-            "ratio_to_relay": {name: table.ratio(bench.rounds, row.key, name) for name in servers if name != DIRECT},
+            "ratio_to_relay": {name: table.ratio(bench.rounds, row, name) for name in servers if name != DIRECT},
             "rounds": bench.rounds.get(row.key, {}),
         }
         for row in table.rows(sizes)

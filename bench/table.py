@@ -12,6 +12,9 @@ from bench.servers import DIRECT, RELAY
 Rounds = Mapping[str, Mapping[str, Sequence[float]]]
 """By row and server: a value of each round."""
 
+NOISE = 0.15
+"""Differences below it mean nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -21,6 +24,8 @@ class Row:
     label: str
     better: str
     digits: int = 0
+    part_of: str = ""
+    """The row that this is a part of: what a server adds to the direct line's."""
 
 
 def rows(sizes: Sizes) -> tuple[Row, ...]:
@@ -33,9 +38,9 @@ def rows(sizes: Sizes) -> tuple[Row, ...]:
         Row("flat_wall", f"streamed tokens per second, flat out, {many}", "more"),
         Row("paced_cpu", f"CPU per token one by one, us ({sizes.paced} streams, {INTERVAL} ms)", "less", 1),
         Row("first_one", "time to first token, one call at a time, median, ms", "less", 2),
-        Row("added_one", "  of it added to the direct line", "less", 2),
+        Row("added_one", "  of it added to the direct line", "less", 2, part_of="first_one"),
         Row("first_many", f"time to first token, {many}, p99, ms", "less", 2),
-        Row("added_many", "  of it added to the direct line", "less", 2),
+        Row("added_many", "  of it added to the direct line", "less", 2, part_of="first_many"),
         Row("idle", "memory idle, MiB", "less", 1),
         Row("slow", f"memory with {sizes.slow:,} slow streams, MiB", "less", 1),
         Row("ready", "start to first reply, s", "less", 2),
@@ -47,10 +52,13 @@ def median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def ratio(rounds: Rounds, key: str, server: str) -> float | None:
-    """A server's median by the relay's."""
-    own, base = (median(rounds.get(key, {}).get(name, ())) for name in (server, RELAY))
-    return own / base if own is not None and base else None
+def ratio(rounds: Rounds, row: Row, server: str) -> float | None:
+    """A server's median by the relay's; none to a difference that is smaller than the noise of what it is part of."""
+    own, base = (median(rounds.get(row.key, {}).get(name, ())) for name in (server, RELAY))
+    if own is None or not base:
+        return None
+    direct = median(rounds.get(row.part_of, {}).get(DIRECT, ()))
+    return None if direct is not None and base < NOISE * direct else own / base
 
 
 def render(rounds: Rounds, servers: Sequence[str], sizes: Sizes) -> str:
@@ -59,7 +67,7 @@ def render(rounds: Rounds, servers: Sequence[str], sizes: Sizes) -> str:
     lines = [["", *servers, *(f"{name}/relay" for name in compared), "better"]]
     for row in rows(sizes):
         medians = [median(rounds.get(row.key, {}).get(name, ())) for name in servers]
-        ratios = [ratio(rounds, row.key, name) for name in compared]
+        ratios = [ratio(rounds, row, name) for name in compared]
         cells = [_cell(value, row.digits) for value in medians]
         lines.append([row.label, *cells, *(_cell(value, 2, "x") for value in ratios), row.better])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -75,6 +75,14 @@ def test_chunks_are_put_together_and_wrong_ones_told() -> None:
 
 def test_ratios_are_of_medians_to_the_relay() -> None:
     rounds = {"buffered_cpu": {RELAY: [1.0, 2.0, 9.0], GATEWAY: [4.0, 3.0, 100.0]}}
-    assert table.ratio(rounds, "buffered_cpu", GATEWAY) == 2.0
+    row = table.Row("buffered_cpu", "calls", "more")
+    assert table.ratio(rounds, row, GATEWAY) == 2.0
     assert "2.00x" in table.render(rounds, [DIRECT, RELAY, GATEWAY], QUICK)
-    assert table.ratio(rounds, "abort", GATEWAY) is None
+    assert table.ratio({}, row, GATEWAY) is None
+
+
+def test_there_is_no_ratio_to_what_is_only_noise() -> None:
+    row = table.Row("added", "added", "less", part_of="whole")
+    for added, ratio in ((0.1, None), (4.0, 2.0)):
+        rounds = {"whole": {DIRECT: [2.0]}, "added": {RELAY: [added], GATEWAY: [8.0]}}
+        assert table.ratio(rounds, row, GATEWAY) == ratio
