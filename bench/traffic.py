@@ -59,7 +59,7 @@ class Shape(NamedTuple):
         return f"bench-{self.tokens}-{self.interval}"
 
 
-BUFFERED = Shape(tokens=64)
+BUFFERED = Shape(tokens=96)
 """About 1 KB of reply."""
 
 _MODEL = re.compile(rb'"model"\s*:\s*"bench-(\d{1,6})-(\d{1,6})"')

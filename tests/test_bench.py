@@ -13,7 +13,7 @@ from bench import table
 from bench.figures import QUICK
 from bench.replies import Incomplete, check_body, check_stream, unchunked
 from bench.servers import DIRECT, GATEWAY, RELAY
-from bench.traffic import Asked, Shape, read_request, reply_body, request_body, stream_events
+from bench.traffic import BUFFERED, Asked, Shape, read_request, reply_body, request_body, stream_events
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +49,7 @@ def test_the_mock_says_what_the_load_expects() -> None:
 
 
 def test_a_whole_reply_is_about_a_kilobyte() -> None:
-    assert 900 < len(reply_body(Shape(tokens=64))) < 1200
+    assert 900 < len(reply_body(BUFFERED)) < 1200
 
 
 @pytest.mark.parametrize("lost", ["a token", "the end"])
