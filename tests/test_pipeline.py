@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 

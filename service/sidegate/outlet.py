@@ -7,7 +7,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from sidegate.contract.call import Naming, Notes, Outlet
+from sidegate.contract.call import Notes, Outlet
+from sidegate.contract.caller import Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock
 from sidegate.contract.meaning import Comment, End, Part

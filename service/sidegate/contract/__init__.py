@@ -9,7 +9,8 @@ Read `plugin` first, then `call`, then `chunk` and `meaning`. `docs/plugins.md` 
 5. A plugin (a guard) fails closed, an `Observer` fails open. Never swallow `asyncio.CancelledError`.
 """
 
-from sidegate.contract.call import ANONYMOUS, Call, Caller, Naming
+from sidegate.contract.call import Call
+from sidegate.contract.caller import ANONYMOUS, Caller, Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock, Grant, Host, Model, SystemClock
 from sidegate.contract.meaning import (

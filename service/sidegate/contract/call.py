@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Raw
 
+from sidegate.contract.caller import ANONYMOUS, Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Request
 from sidegate.contract.reply import Attempt, Reply
@@ -19,31 +20,6 @@ from sidegate.errors import Cancelled, Ending, SidegateError
 
 if TYPE_CHECKING:
     from sidegate.contract.frame import Frame
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: named by an authenticating plugin, believed by all others."""
-
-    name: str
-    key_id: str | None = None
-    """A public name of the key that was used; never the key."""
-    team: str | None = None
-    tags: tuple[str, ...] = ()
-    names_end_users: bool = False
-    """Whether what the caller says about its end user is believed."""
-
-
-ANONYMOUS = Caller("anonymous")
-
-
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """What the gateway makes a reply's ids and time from, where the provider gave none."""
-
-    id: str
-    created: int
-    """Unix seconds."""
 
 
 class Outlet(Protocol):
@@ -282,7 +258,7 @@ class Call:
         await self.push(chunks, len(self._stages))
 
     async def push(self, chunks: list[Chunk], position: int) -> None:
-        """`climb`, with the clock of a plugin that emits standing still: a slow reader is not its fault. For the core."""
+        """`climb`, while the clock of a plugin stands still: a slow reader is not its fault. For the core."""
         frame = self.notes.frame
         if frame is None or not frame.since:
             await self.climb(chunks, position)
