@@ -38,8 +38,8 @@ from sidegate.contract import (
     Usage,
 )
 from sidegate.contract.call import Asked
+from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import ConnectError, CutError, PhaseTimeout, ProviderError, ReplyError
-from sidegate.settings import Timeouts
 from sidegate.upstream.demo import Demo, DemoSettings
 from sidegate.upstream.demo_words import asked, pieces
 
@@ -559,7 +559,8 @@ async def test_a_stall_is_silence_until_cancelled() -> None:
 async def test_silence_is_ended_by_the_timeout_of_its_phase(stall_after: int, phase: str) -> None:
     run = Run(ask())
     settings = msgspec.structs.replace(FAST, stall_after=stall_after)
-    run.demo = Demo(settings, run.clock, run.clock.sleep, Timeouts(first_token=0.01, idle=0.01))
+    run.demo = Demo(settings, run.clock, run.clock.sleep)
+    run.attempt.timeouts = Timeouts(first_token=0.01, idle=0.01)
     with pytest.raises(PhaseTimeout) as caught:
         await run()
     assert caught.value.phase == phase

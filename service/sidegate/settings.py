@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+from sidegate.contract.timeouts import Seconds, TimeoutChanges, Timeouts
+
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -33,20 +34,14 @@ class Server(Strict, frozen=True, kw_only=True):
     send_timeout: Annotated[Seconds, Meta(description="Seconds a reader may stand still before it is cut.")] = 60
     heartbeat: Annotated[Seconds, Meta(description="Seconds until a silent stream shows a sign of life.")] = 15
     drain: Annotated[Seconds, Meta(description="Seconds that running calls get when the gateway stops.")] = 30
+    client_timeouts: Annotated[
+        TimeoutChanges, Meta(description="The longest that a client may ask for by header; else what is configured.")
+    ] = field(default_factory=TimeoutChanges)
     max_calls: Annotated[int, Meta(ge=1, description="Calls in flight; more are refused with 503.")] = 10_000
     plugin_timeout: Annotated[Seconds, Meta(description="Seconds of its own a plugin may take for one call.")] = 10
     max_held_bytes: Annotated[int, Meta(ge=1024, description="Bytes of one reply that plugins may hold back.")] = (
         8 * 2**20
     )
-
-
-class Timeouts(Strict, frozen=True, kw_only=True):
-    """How long a provider may take, by phase, in seconds."""
-
-    connect: Annotated[Seconds, Meta(description="Until the connection stands.")] = 5
-    first_token: Annotated[Seconds, Meta(description="From the request sent to the first token, or the body.")] = 120
-    idle: Annotated[Seconds, Meta(description="Between two signs of life of a stream.")] = 60
-    total: Annotated[Seconds, Meta(description="All attempts of a call together, however lively.")] = 1800
 
 
 class Retry(Strict, frozen=True, kw_only=True):
@@ -125,6 +120,7 @@ class Choice(Strict, frozen=True, kw_only=True):
     strategy: Annotated[
         Literal["ordered", "weighted"], Meta(description="Tried in the order of the list, or drawn by weight.")
     ] = "ordered"
+    timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the provider's.")] = None
 
     def __post_init__(self) -> None:
         if self.provider is UNSET and self.targets is UNSET:
@@ -179,6 +175,7 @@ class Route(Strict, frozen=True, kw_only=True):
         Literal["cancel", "drain", "continue"],
         Meta(description="What becomes of a call whose client left: stopped, or run to its end."),
     ] = "cancel"
+    timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
 
 
 class Ledger(Strict, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ from sidegate.contract.meaning import (
 from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.stages import Edit, Hold
+from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "SystemClock",
     "Text",
     "TextContent",
+    "Timeouts",
     "Tool",
     "ToolCall",
     "ToolResult",

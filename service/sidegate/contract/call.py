@@ -16,6 +16,7 @@ from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Request
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.stages import Change, Chunks, Edit, Ender, Hold, See, Stage, Tap
+from sidegate.contract.timeouts import Patience, TimeoutChanges
 from sidegate.errors import Cancelled, Ending, SidegateError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Asked:
     """The body's top-level fields, each in the bytes it came in."""
     wants_usage: bool = True
     """Whether a stream may show the client its usage event."""
+    timeouts: TimeoutChanges | None = None
+    """What the client says of them by header."""
     wrong: SidegateError | None = None
     """What is wrong with the request, where it could not be read: plugins go first, then this is its answer."""
     read: Callable[[], Request] | None = None
@@ -105,6 +108,8 @@ class Call:
         self.delivery = delivery
         """`buffered`, `stream`, `job` or `socket`."""
         self.route = route
+        self.patience: Patience | None = None
+        """What the route and the client say of the timeouts, where they do."""
         self.caller = ANONYMOUS
         self.end_user: str | None = None
         """The caller's end user, where the caller may name one (set by the authenticating plugin)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sidegate.contract.meaning import FinishReason, Usage
+from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending, SidegateError
 
 
@@ -65,4 +66,6 @@ class Attempt:
     """Nano-USD, by the price the `cost` plugin gave; `None` while unknown."""
     committed: bool = False
     """Something meaningful of it went on to the client: from here on no other attempt can take its place."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """How long it may take, by phase. A plugin in an `attempt` list may set others before it awaits `handler`."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from aiohttp import web
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.meaning import Request
 from sidegate.contract.plugin import Handler
+from sidegate.contract.timeouts import Patience, TimeoutChanges, asked_for
 from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head, read_json
@@ -41,6 +42,9 @@ class CallEndpoint:
         now = self._service.clock.now()
         outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
         call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
+        if self._route.timeouts is not None or asked.timeouts is not None:
+            bounds = self._service.settings.server.client_timeouts
+            call.patience = Patience(self._route.timeouts, asked.timeouts, bounds)
         outlet.notes = call.notes
         return await self._exchange.run(call, outlet, sink)
 
@@ -53,8 +57,10 @@ class CallEndpoint:
         fields: Fields = {}
         basics: Basics | None = None
         wrong: SidegateError | None = None
+        timeouts: TimeoutChanges | None = None
         try:
             check_head(request)
+            timeouts = asked_for(request.headers)
             body = await read_json(request, self._service.settings.server)
             fields = read_fields(body)
             basics = read_basics(self._dialect.name, body)
@@ -66,6 +72,7 @@ class CallEndpoint:
             fields=fields,
             wants_usage=self._always_usage or (basics is not None and basics.wants_usage),
             wrong=wrong,
+            timeouts=timeouts,
             read=lambda: _read(self._dialect, body, fields),
         )
         if basics is None:

@@ -62,7 +62,7 @@ def _upstream(
         credentials=credentials,
         retry=settings.retry,
         budget=Budget(settings.retry.share, settings.retry.reserve, clock),
-        total=settings.timeouts.total,
+        timeouts=settings.timeouts,
     )
 
 
@@ -73,6 +73,6 @@ def _provider(
         mistakes = Mistakes()
         demo = convert_settings(settings.settings, DemoSettings, f"providers.{name}.settings", mistakes)
         mistakes.raise_any()
-        return Demo(demo or DemoSettings(), clock, timeouts=settings.timeouts)
+        return Demo(demo or DemoSettings(), clock)
     speaks = tuple(DIALECTS[dialect] for dialect in SPEAKS[settings.dialect])
     return HttpProvider(settings, speaks, credentials, transport, clock)

@@ -15,13 +15,14 @@ from sidegate.settings import Choice, Target, as_choice
 class Chosen:
     """A model name of the config with its targets."""
 
-    __slots__ = ("name", "strategy", "targets")
+    __slots__ = ("name", "strategy", "targets", "timeouts")
 
     def __init__(self, name: str, choice: Choice) -> None:
         self.name = name
         """As the config spells it: a pattern for what it matches."""
         self.targets = choice.leads_to
         self.strategy: Literal["ordered", "weighted"] = choice.strategy
+        self.timeouts = choice.timeouts
 
     def order(self, random: Random) -> Sequence[Target]:
         """The targets as they are to be tried by one call. Draws only where there is a choice by weight."""

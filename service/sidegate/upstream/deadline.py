@@ -11,8 +11,8 @@ from types import TracebackType
 
 from sidegate.contract.call import Call
 from sidegate.contract.reply import Attempt
+from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import PhaseTimeout
-from sidegate.settings import Timeouts
 
 
 def spent(call: Call, attempt: Attempt) -> float:

@@ -32,7 +32,7 @@ from sidegate.contract import (
     Usage,
 )
 from sidegate.errors import ConnectError, CutError, ProviderError, ReplyError
-from sidegate.settings import Strict, Timeouts
+from sidegate.settings import Strict
 from sidegate.upstream import demo_script, demo_words
 from sidegate.upstream.deadline import Deadline, spent
 from sidegate.wire.faults import provider_error
@@ -76,12 +76,10 @@ class Demo:
         settings: DemoSettings,
         clock: Clock,
         sleep: Sleep = asyncio.sleep,
-        timeouts: Timeouts | None = None,
     ) -> None:
         self.system = "demo"
         self.clock = clock
         self.sleep = sleep
-        self.timeouts = timeouts or Timeouts()
         self._settings = settings
         self._named = _by_model(settings)
         self._random = random.Random(settings.seed)  # no secret hangs on it
@@ -93,7 +91,7 @@ class Demo:
             raise TypeError("the demo provider answers attempts only")
         settings = self._named.get(attempt.target, self._settings)
         self._maybe_fail(settings, attempt)
-        with Deadline(self.timeouts, spent(call, attempt)) as deadline:
+        with Deadline(attempt.timeouts, spent(call, attempt)) as deadline:
             return await _Answer(call, attempt, settings, self, deadline).tell()
 
     def _maybe_fail(self, settings: DemoSettings, attempt: Attempt) -> None:
@@ -157,7 +155,7 @@ class _Answer:
             await self._call.send(Chunk.of(part))
 
     async def _await_turn(self) -> None:
-        first, timeouts = self._attempt.first_token is None, self._demo.timeouts
+        first, timeouts = self._attempt.first_token is None, self._attempt.timeouts
         self._deadline.wait("first_token" if first else "idle", timeouts.first_token if first else timeouts.idle)
         await self._await_due()
         self._deadline.pause()

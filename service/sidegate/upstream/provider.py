@@ -45,7 +45,6 @@ class HttpProvider:
         self._speaks = {dialect.name: dialect for dialect in speaks}
         self._first = {dialect.operation: dialect for dialect in reversed(speaks)}
         self._base = settings.base_url.rstrip("/")
-        self._timeouts = settings.timeouts
         base = {
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
@@ -83,12 +82,13 @@ class HttpProvider:
         dialect = self._dialect(call)
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
-        with Deadline(self._timeouts, spent(call, attempt)) as deadline:
-            deadline.wait("first_token", self._timeouts.first_token)
+        timeouts = attempt.timeouts
+        with Deadline(timeouts, spent(call, attempt)) as deadline:
+            deadline.wait("first_token", timeouts.first_token)
             attempt.sent = True
             url = self._base + dialect.path
             async with self._transport.post(
-                url, self._request_headers(call, credential), body, connect_timeout=self._timeouts.connect
+                url, self._request_headers(call, credential), body, connect_timeout=timeouts.connect
             ) as response:
                 attempt.status = response.status
                 await self._relay(call, attempt, dialect, response, deadline, hide_usage)
@@ -108,7 +108,7 @@ class HttpProvider:
                 raise ReplyError("The provider's reply is empty.")
             await pump.whole(body)
             return
-        await pump.stream(_Timed(response, deadline, attempt, self._timeouts.idle).piece)
+        await pump.stream(_Timed(response, deadline, attempt, attempt.timeouts.idle).piece)
         response.complete = True
 
     def _dialect(self, call: Call) -> Dialect:

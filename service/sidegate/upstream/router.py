@@ -11,10 +11,11 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending, ProviderError, SidegateError
 from sidegate.pump import Gate
 from sidegate.settings import Retry
-from sidegate.upstream.choice import Catalogue
+from sidegate.upstream.choice import Catalogue, Chosen
 from sidegate.upstream.circuit import Circuit, Circuits, Outcome
 from sidegate.upstream.credentials import REFUSED, Credentials, is_about_key, is_spent
 from sidegate.upstream.provider import DROPPED, Provider
@@ -32,19 +33,19 @@ class Upstream:
     credentials: Credentials
     retry: Retry
     budget: Budget
-    total: float
-    """Seconds from the call's first attempt; after that none is begun here."""
+    timeouts: Timeouts
 
 
 class _Leg:
     """A target on the way of one call."""
 
-    __slots__ = ("circuit", "due", "model", "passed", "ticket", "tries", "upstream")
+    __slots__ = ("circuit", "due", "model", "passed", "ticket", "timeouts", "tries", "upstream")
 
-    def __init__(self, upstream: Upstream, model: str, circuit: Circuit | None) -> None:
+    def __init__(self, upstream: Upstream, model: str, circuit: Circuit | None, timeouts: Timeouts) -> None:
         self.upstream = upstream
         self.model = model
         self.circuit = circuit
+        self.timeouts = timeouts
         self.tries = 0
         self.due = 0.0
         """Monotonic seconds before which it is not to be tried again."""
@@ -68,9 +69,9 @@ class _Run:
         self.wait = float("inf")
         """Seconds until the first of the targets that are left alone may be asked."""
 
-    def allows(self, upstream: Upstream, when: float) -> bool:
+    def allows(self, leg: _Leg, when: float) -> bool:
         """Whether an attempt may still be begun then. `total` is of all attempts of a call together."""
-        return not self.attempts or when < self.call.attempts[0].started + upstream.total
+        return not self.attempts or when < self.call.attempts[0].started + leg.timeouts.total
 
     def failure(self) -> ProviderError:
         """What the client hears when no target is left."""
@@ -124,7 +125,8 @@ class Router:
         for target in chosen.order(self._random):
             model = target.model or call.model
             circuit = self._circuits.of(target.provider, model, target.model or chosen.name)
-            legs.append(_Leg(self._upstreams[target.provider], model, circuit))
+            upstream = self._upstreams[target.provider]
+            legs.append(_Leg(upstream, model, circuit, _timeouts(call, upstream, chosen)))
         return _Run(call, legs)
 
     async def _wait(self, due: float) -> None:
@@ -140,7 +142,7 @@ class Router:
             leg.passed = True
             run.legs.append(leg)
             return False
-        if run.attempts and not run.allows(upstream, self._clock.monotonic()):
+        if run.attempts and not run.allows(leg, self._clock.monotonic()):
             return False
         again = upstream in run.asked
         if again and not upstream.budget.left():
@@ -180,7 +182,7 @@ class Router:
         if error.retry_after is not None and error.retry_after > retry.longest_wait:
             return False
         leg.due = self._clock.monotonic() + pause(retry, leg.tries, error, self._random)
-        return run.allows(leg.upstream, leg.due)
+        return run.allows(leg, leg.due)
 
     def _open(self, call: Call, leg: _Leg) -> Attempt:
         attempt = Attempt(
@@ -190,6 +192,7 @@ class Router:
             system=leg.upstream.provider.system,
             started=self._clock.monotonic(),
             started_at=self._clock.now(),
+            timeouts=leg.timeouts,
         )
         call.attempts.append(attempt)
         return attempt
@@ -228,6 +231,12 @@ class Router:
             circuit.record(ticket, _with_pace(Outcome.GOOD, call, circuit, attempt))
 
         return Gate(call, attempt, began)
+
+
+def _timeouts(call: Call, upstream: Upstream, chosen: Chosen) -> Timeouts:
+    """The provider's, then the model's, then the route's; the client may ask for less, or for what it is allowed."""
+    configured = upstream.timeouts if chosen.timeouts is None else upstream.timeouts.changed(chosen.timeouts)
+    return configured if call.patience is None else call.patience.of(configured)
 
 
 def told(error: ProviderError, attempts: int) -> ProviderError:
