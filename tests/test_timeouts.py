@@ -99,6 +99,8 @@ async def test_a_silent_provider_is_noticed(
         record = await running.service.ledger.call(reply.headers["x-request-id"])
     assert record is not None
     assert (record[0].ending, record[0].error, record[1][0].error) == (ending, code, code)
+    counted = running.service.metrics.registry.get_sample_value
+    assert counted("sidegate_attempts_total", {"provider": "p0", "error_type": code}) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from sidegate.contract.call import Call
 from sidegate.contract.host import Counter as CounterProtocol
-from sidegate.contract.reply import Reply
+from sidegate.contract.reply import Attempt, Reply
 
 DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
@@ -29,6 +29,23 @@ _KINDS = (
     ("cache_read", "cache_read_tokens"),
     ("cache_write", "cache_write_tokens"),
     ("reasoning", "reasoning_tokens"),
+)
+
+_ERRORS = frozenset(
+    {
+        "connect_timeout",
+        "first_token_timeout",
+        "idle_timeout",
+        "total_timeout",
+        "provider_unreachable",
+        "provider_bad_reply",
+        "provider_cut",
+        "provider_auth",
+        "provider_overloaded",
+        "provider_busy",
+        "rate_limit_exceeded",
+        "insufficient_quota",
+    }
 )
 
 
@@ -72,6 +89,10 @@ class Metrics:
         self._retried = Counter(
             "sidegate_provider_reconnects", "Requests sent again on a fresh connection.", registry=own
         )
+        self._attempts = Counter(
+            "sidegate_attempts", "Tries at a provider, by what went wrong.", ("provider", "error_type"), registry=own
+        )
+        self._tries: dict[tuple[str, str], Counter] = {}
         self._key_rests = Counter(
             "sidegate_provider_key_rests",
             "Keys put to rest, by what the provider said of them.",
@@ -107,6 +128,8 @@ class Metrics:
         children = self._for(call.operation, self._model(call.model), system)
         children.ending(reply.ending.value).inc()
         children.duration.observe(seconds)
+        for attempt in attempts:
+            self._tried(attempt)
         self._tokens_and_cost(call, children)
         self._pace(call, reply, seconds, children)
         for name, own in call.notes.plugin_seconds.items():
@@ -114,6 +137,16 @@ class Metrics:
             if histogram is None:
                 histogram = self._plugins[name] = self._plugin.labels(name)
             histogram.observe(own)
+
+    def _tried(self, attempt: Attempt) -> None:
+        """A provider may say any code: only the gateway's own words become labels, the rest is its ending."""
+        ending = attempt.ending.value if attempt.ending is not None else "failed"
+        error = attempt.error if attempt.error in _ERRORS else ending
+        key = (attempt.provider, "" if ending == "complete" else str(error))
+        counter = self._tries.get(key)
+        if counter is None:
+            counter = self._tries[key] = self._attempts.labels(*key)
+        counter.inc()
 
     def _tokens_and_cost(self, call: Call, children: _Children) -> None:
         for attempt in call.attempts:
