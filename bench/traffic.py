@@ -76,7 +76,7 @@ class Asked(NamedTuple):
 
 
 def request_body(shape: Shape, *, stream: bool) -> bytes:
-    """A chat request of about 500 bytes, the usage asked for as clients do."""
+    """A chat request of some 350 bytes, the usage asked for as clients do."""
     body = {
         "model": shape.model,
         "messages": [
