@@ -27,7 +27,7 @@ class Gate:
     """The outlet of an attempt: keeps its lead-in until something meaningful commits it.
 
     Until then the client has seen nothing of it, so another attempt can take its place. What is kept is bounded by
-    64 events and 256 KiB; beyond that the attempt is committed as it is. `began` is told of that moment.
+    64 pieces and 256 KiB; beyond that the attempt is committed as it is. `began` is told of that moment.
     """
 
     def __init__(self, parent: Call, attempt: Attempt, began: Callable[[], None] | None = None) -> None:
