@@ -62,9 +62,12 @@ class Gateway:
 def serve(loaded: Loaded, announce: Callable[[Gateway], None]) -> int:
     """Run until SIGINT or SIGTERM, then drain. `announce` is called once the gateway is ready."""
     log = JsonLog(sys.stdout.buffer, SystemClock())
-    configure_logging(log)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(loaded, log, announce))
+    restore_logging = configure_logging(log)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(loaded, log, announce))
+    finally:
+        restore_logging()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
