@@ -120,8 +120,6 @@ class Transport:
         try:
             return await self._request(url, headers, body, connect_timeout)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise ConnectError("The provider cannot be reached.") from error
             if not sending.may_be_repeated:
                 # The request was on its way: whether it cost something is not known.
                 raise CutError("The provider closed the connection without a reply.") from error
@@ -129,7 +127,7 @@ class Transport:
         self._reconnected()
         try:
             return await self._request(url, {**headers, "Connection": "close"}, body, connect_timeout)
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ConnectError) as error:
             raise CutError("The provider closed the connection without a reply.") from error
 
     async def _request(
@@ -145,6 +143,9 @@ class Transport:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
             )
+        except aiohttp.ClientConnectorError as error:
+            # First, since one of a certificate is a ValueError too.
+            raise ConnectError("The provider cannot be reached.") from error
         except aiohttp.ServerTimeoutError as error:
             raise PhaseTimeout("connect", connect_timeout) from error
         except (aiohttp.InvalidURL, aiohttp.ClientResponseError, aiohttp.ClientPayloadError, ValueError) as error:
@@ -158,7 +159,11 @@ class _Connection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self.received = True
+        payload = self._payload
         super().data_received(data)
+        if payload is not None and self.exception() is not None and not payload.is_eof():
+            # A body that stops being HTTP: aiohttp closes the connection, and lets whoever reads the body wait.
+            payload.set_exception(aiohttp.ClientPayloadError("malformed"))
 
 
 class _Sending:
