@@ -120,7 +120,7 @@ def test_every_shape_of_usage_is_read(payload: dict[str, Any], usage: Usage) -> 
 def test_a_wrong_usage_is_unknown_and_no_failure(usage: Any) -> None:
     meter = chat.meter()
     meter.event(delta(content="a"))
-    meter.event(event(choices=[], usage=usage))
+    assert meter.event(event(choices=[], usage=usage)) is Sign.USAGE
     assert meter.usage is None
 
 

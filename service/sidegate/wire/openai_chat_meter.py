@@ -124,7 +124,8 @@ class ChatMeter(Tally):
                 content = True
             if choice.usage is not None and self.report(choice.usage):
                 reported = True
-        return self.sign(content=content, usage=reported, bare=not event.choices)
+        # A report that cannot be read is still one: a client that did not ask for usage must not get its event.
+        return self.sign(content=content, usage=reported or event.usage is not None, bare=not event.choices)
 
     def whole(self, raw: bytes) -> None:
         try:
