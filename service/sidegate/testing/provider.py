@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -16,13 +17,24 @@ class Exchange:
     """One request that reached the provider, and the socket it came on."""
 
     def __init__(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, writer: asyncio.StreamWriter
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        writer: asyncio.StreamWriter,
+        *,
+        reused: bool = False,
     ) -> None:
         self.method = method
         self.path = path
         self.headers = headers
         """By lower-case name."""
         self.body = body
+        self.reused = reused
+        """Its connection has borne a request before."""
+        self.arrived = asyncio.get_running_loop().time()
+        """Loop time when the request had come."""
         self.closed = asyncio.Event()
         """Set when the other side has closed the connection."""
         self.closed_at: float | None = None
@@ -62,6 +74,12 @@ class Exchange:
             await self.chunk(event)
         await self.chunk(b"")
 
+    def left(self) -> None:
+        """Note that the other side has closed the connection."""
+        if not self.closed.is_set():
+            self.closed_at = asyncio.get_running_loop().time()
+            self.closed.set()
+
     def reset(self) -> None:
         """RST."""
         sock = self._writer.get_extra_info("socket")
@@ -95,7 +113,9 @@ class ScriptedProvider:
         assert task is not None
         self._tasks.add(task)
         try:
-            while (exchange := await _receive(reader, writer)) is not None:
+            reused = False
+            while (exchange := await _receive(reader, writer, reused)) is not None:
+                reused = True
                 self.exchanges.append(exchange)
                 if not await self._answer(exchange, reader):
                     return
@@ -114,8 +134,7 @@ class ScriptedProvider:
         try:
             await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
-                exchange.closed_at = asyncio.get_running_loop().time()
-                exchange.closed.set()
+                exchange.left()
                 with suppress(TimeoutError, ConnectionError):
                     async with asyncio.timeout(5):
                         await playing
@@ -123,6 +142,7 @@ class ScriptedProvider:
             playing.result()
             return not exchange._writer.is_closing()
         except ConnectionError:
+            exchange.left()
             return False
         finally:
             for task in (playing, watching):
@@ -136,11 +156,12 @@ class ScriptedProvider:
 
 
 @asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[ScriptedProvider]:
-    """Serve `script` on a free port of 127.0.0.1; `provider.url` is its base URL."""
+async def scripted(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedProvider]:
+    """Serve `script` on a free port of 127.0.0.1; `provider.url` is its base URL, of https where `tls` is given."""
     provider = ScriptedProvider(script)
-    server = await asyncio.start_server(provider.accept, "127.0.0.1", 0, limit=2**24)
-    provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(provider.accept, "127.0.0.1", 0, limit=2**24, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    provider.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield provider
     finally:
@@ -151,7 +172,7 @@ async def scripted(script: Script) -> AsyncIterator[ScriptedProvider]:
         raise provider.errors[0]
 
 
-async def _receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange | None:
+async def _receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reused: bool) -> Exchange | None:
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
@@ -160,7 +181,7 @@ async def _receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Exchange(method, path, headers, body, writer)
+    return Exchange(method, path, headers, body, writer, reused=reused)
 
 
 async def _closed(reader: asyncio.StreamReader) -> None:

@@ -1,0 +1,1 @@
+"""How calls end: by what providers and clients do wrong."""
