@@ -11,7 +11,8 @@ import pytest
 from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Text
-from sidegate.errors import ProviderError, Refusal
+from sidegate.contract.timeouts import Patience, TimeoutChanges
+from sidegate.errors import PhaseTimeout, ProviderError, Refusal
 from tests.upstream.scene import Scene, fails
 
 A, B, C = {"provider": "a"}, {"provider": "b"}, {"provider": "c"}
@@ -193,3 +194,17 @@ async def test_a_wildcards_models_fail_each_for_itself() -> None:
     assert (await scene.fail("m-sick")).code == "circuit_open"
     assert await scene.play("m-well") == ["a/m-well"]
     assert scene.changes == [("a", "m*", 1)]
+
+
+@pytest.mark.parametrize(("patience", "opens"), [(None, True), (TimeoutChanges(first_token=0.1), False)])
+async def test_a_client_that_will_not_wait_spoils_no_target_for_others(
+    patience: TimeoutChanges | None, opens: bool
+) -> None:
+    scene = Scene(A, providers={"a": SICK})
+    for _ in range(3):
+        scene.scripts = {"a": [PhaseTimeout("first_token", 0.1)]}
+        call = scene.new_call()
+        call.patience = Patience(client=patience)
+        with pytest.raises(ProviderError):
+            await scene.router(call)
+    assert bool(scene.changes) is opens

@@ -105,6 +105,14 @@ def _telling(error: ProviderError) -> int:
     return 3 if isinstance(error, PhaseTimeout) else 4
 
 
+def told(error: ProviderError, attempts: int) -> ProviderError:
+    """The error as the client is to hear it: where the gateway has retried, or a key or quota is to blame that is not
+    the client's, its SDK need not try again."""
+    if attempts > 1 or error.provider_status in REFUSED or is_spent(error):
+        error.headers[SHOULD_RETRY] = "false"
+    return error
+
+
 class Budget:
     """Bounds the retries of a provider to a share of its calls and a reserve, so that they never multiply an outage.
 

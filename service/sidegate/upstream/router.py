@@ -12,14 +12,14 @@ from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.timeouts import Timeouts
-from sidegate.errors import Ending, ProviderError, SidegateError
+from sidegate.errors import Ending, PhaseTimeout, ProviderError, SidegateError
 from sidegate.pump import Gate
 from sidegate.settings import Retry
 from sidegate.upstream.choice import Catalogue, Chosen
 from sidegate.upstream.circuit import Circuit, Circuits, Outcome
-from sidegate.upstream.credentials import REFUSED, Credentials, is_about_key, is_spent
+from sidegate.upstream.credentials import Credentials, is_about_key
 from sidegate.upstream.provider import DROPPED, Provider
-from sidegate.upstream.retry import SHOULD_RETRY, Budget, CircuitOpen, Verdict, judge, more_telling, outcome, pause
+from sidegate.upstream.retry import Budget, CircuitOpen, Verdict, judge, more_telling, outcome, pause, told
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -208,7 +208,7 @@ class Router:
             attempt.ending, attempt.error = error.ending, error.code
             if isinstance(error, ProviderError):
                 attempt.status = error.provider_status or attempt.status
-                says = outcome(error)
+                says = _says(call, error)
             raise
         except asyncio.CancelledError:
             attempt.ending = call.notes.stop.ending if call.notes.stop is not None else Ending.CANCELLED
@@ -239,12 +239,10 @@ def _timeouts(call: Call, upstream: Upstream, chosen: Chosen) -> Timeouts:
     return configured if call.patience is None else call.patience.of(configured)
 
 
-def told(error: ProviderError, attempts: int) -> ProviderError:
-    """The error as the client is to hear it: where the gateway has retried, or a key or quota is to blame that is not
-    the client's, its SDK need not try again."""
-    if attempts > 1 or error.provider_status in REFUSED or is_spent(error):
-        error.headers[SHOULD_RETRY] = "false"
-    return error
+def _says(call: Call, error: ProviderError) -> Outcome:
+    """What the failure says of the target to all: not that one client would not wait as long as it is configured."""
+    impatient = call.patience is not None and call.patience.client is not None
+    return Outcome.UNKNOWN if impatient and isinstance(error, PhaseTimeout) else outcome(error)
 
 
 def _with_pace(says: Outcome, call: Call, circuit: Circuit, attempt: Attempt) -> Outcome:
