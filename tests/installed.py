@@ -62,6 +62,9 @@ def lend_packages(venv: Path) -> None:
     A directory named in a `.pth` file is searched; `.pth` files in it, such as an editable install's, are not read.
     """
     (site,) = venv.glob("lib/python*/site-packages")
+    # Python 3.11's venv brings an old setuptools of its own, which would be found first.
+    for bundled in (*site.glob("setuptools*"), *site.glob("pkg_resources")):
+        shutil.rmtree(bundled)
     (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
 
