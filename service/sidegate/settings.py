@@ -99,8 +99,8 @@ class Provider(Strict, frozen=True, kw_only=True):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All keys, wherever they were written."""
-        return tuple(key for key in (self.api_key, *self.api_keys) if key)
+        """All keys, wherever they were written, each once."""
+        return tuple(dict.fromkeys(key for key in (self.api_key, *self.api_keys) if key))
 
 
 class Target(Strict, frozen=True, kw_only=True):

@@ -123,7 +123,7 @@ class Checks:
             if not _KEY.fullmatch(key):
                 self._mistakes.add(place, problem)
             elif key and key in provider.api_keys[:index]:
-                self._mistakes.add(place, f"key {index + 1} stands there twice")
+                self.warnings.append(f"{render(place)}: key {index + 1} stands there twice, and is used once")
 
     def _patience(self, path: Path, provider: Provider) -> None:
         """How long pauses and rests grow to is no less than what they start with."""
