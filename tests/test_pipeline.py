@@ -625,3 +625,30 @@ async def test_a_stream_that_began_with_parts_is_written_from_parts_to_its_end()
         return await handler(call)
 
     assert (await drive(Does(greets), says("x"))).text == "Dear reader: x"
+
+
+@pytest.mark.parametrize("what", ["tap", "edit", "end", "at_end"])
+async def test_a_fault_in_what_a_guard_does_to_chunks_is_its_own(what: str) -> None:
+    def breaks(*_: object) -> Chunks:
+        raise ZeroDivisionError
+
+    class Broken:
+        def see(self, chunk: Chunk) -> Chunks:
+            return breaks() if what == "edit" else [chunk]
+
+        def end(self, ending: Ending) -> Chunks:
+            return breaks() if what == "end" else []
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        if what == "tap":
+            call.tap(breaks)  # type: ignore[arg-type]
+        elif what == "at_end":
+            call.at_end(breaks)
+        else:
+            call.change(Broken())
+        return await handler(call)
+
+    driven = await drive([Does(run)], says("x"))
+    assert isinstance(driven.error, PluginError)
+    assert (driven.error.plugin, driven.error.code) == ("does", "plugin_error")
+    assert [(name, type(error)) for name, error in driven.failures] == [("does", ZeroDivisionError)]

@@ -64,9 +64,8 @@ class PluginFrame:
     def watches_only(self) -> bool:
         return self.layer.plugin.fails_open
 
-    @property
-    def observed(self) -> Callable[[Exception], None] | None:
-        return self.layer.reported if self.watches_only else None
+    def reported(self, error: Exception) -> None:
+        self.layer.reported(error)
 
     async def handle(self, call: Call) -> Reply:
         """The `handler` that the plugin is given."""

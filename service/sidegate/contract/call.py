@@ -202,15 +202,13 @@ class Call:
 
     def tap(self, see: See) -> None:
         """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
-        frame = self.notes.frame
-        self._stages.append(Tap(see, frame.observed if frame else None, frame.name if frame else None))
+        self._stages.append(Tap(see, self.notes.frame))
 
     def change(self, edit: Edit) -> None:
         """Rewrite, drop or hold back: see `Edit`."""
         self._refuse_observer("change")
         self.notes.edited = True
-        owner = self.notes.frame.name if self.notes.frame is not None else None
-        self._stages.append(Change(edit, self.edit_timeout, owner))
+        self._stages.append(Change(edit, self.edit_timeout, self.notes.frame))
 
     def at_end(self, end: Callable[[Ending], Chunks]) -> None:
         """Give `Chunk.comment`s to stand before the closing event of a complete stream, such as what it cost.
@@ -218,7 +216,7 @@ class Call:
         Costs nothing for the chunks before. What belongs to the reply itself is said by an edit's `end`.
         """
         self._refuse_observer("at_end")
-        self._stages.append(Ender(end, self.edit_timeout))
+        self._stages.append(Ender(end, self.edit_timeout, self.notes.frame))
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[Hold]:

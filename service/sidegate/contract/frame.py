@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -16,8 +15,10 @@ class Frame(Protocol):
     def name(self) -> str: ...
     @property
     def watches_only(self) -> bool: ...
-    @property
-    def observed(self) -> Callable[[Exception], None] | None: ...
+
+    def reported(self, error: Exception) -> None:
+        """The plugin failed: log and count it."""
+        ...
 
     def pause(self) -> None:
         """The plugin's own time stands still."""

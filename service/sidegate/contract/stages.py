@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Comment, End, Part, Reasoning, Report, Text, ToolCall
-from sidegate.errors import Ending, Refusal, SidegateError
+from sidegate.errors import Ending, PluginError, Refusal, SidegateError
 
 if TYPE_CHECKING:
     from sidegate.contract.call import Call
+    from sidegate.contract.frame import Frame
 
 See: TypeAlias = Callable[[Chunk], None]
 Chunks: TypeAlias = "Iterable[Chunk] | Awaitable[Iterable[Chunk]]"
@@ -43,9 +44,8 @@ class Tap:
 
     sees = True
 
-    def __init__(self, see: See, report: Callable[[Exception], None] | None, owner: str | None) -> None:
+    def __init__(self, see: See, owner: Frame | None) -> None:
         self._see: See | None = see
-        self._report = report
         self._owner = owner
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
@@ -55,11 +55,10 @@ class Tap:
             for chunk in chunks:
                 self._see(chunk)
         except Exception as error:
-            if self._report is None:
-                _sign(error, self._owner)
-                raise
+            if self._owner is None or not self._owner.watches_only:
+                raise _failure(error, self._owner) from error
             self._see = None
-            self._report(error)
+            self._owner.reported(error)
         return chunks
 
 
@@ -68,16 +67,20 @@ class Ender:
 
     sees = False
 
-    def __init__(self, end: Callable[[Ending], Chunks], timeout: float) -> None:
+    def __init__(self, end: Callable[[Ending], Chunks], timeout: float, owner: Frame | None) -> None:
         self._end = end
         self._timeout = timeout
+        self._owner = owner
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         if not chunks[-1].closing or chunks[-1].whole:
             return chunks
-        last = await _settle(self._end(Ending.COMPLETE), self._timeout)
-        if any(type(part) is not Comment for chunk in last for part in chunk.parts):
-            raise TypeError("at_end gives comments; what belongs to the reply is said by an edit's end")
+        try:
+            last = await _settle(self._end(Ending.COMPLETE), self._timeout)
+            if any(type(part) is not Comment for chunk in last for part in chunk.parts):
+                raise TypeError("at_end gives comments; what belongs to the reply is said by an edit's end")
+        except Exception as error:
+            raise _failure(error, self._owner) from error
         return [*chunks[:-1], *last, chunks[-1]]
 
 
@@ -86,7 +89,7 @@ class Change:
 
     sees = True
 
-    def __init__(self, edit: Edit, timeout: float, owner: str | None) -> None:
+    def __init__(self, edit: Edit, timeout: float, owner: Frame | None) -> None:
         self._edit = edit
         self._owner = owner
         self._timeout = timeout
@@ -98,8 +101,7 @@ class Change:
             for chunk in chunks:
                 out += await self._one(chunk)
         except Exception as error:
-            _sign(error, self._owner)
-            raise
+            raise _failure(error, self._owner) from error
         return out
 
     async def _one(self, chunk: Chunk) -> list[Chunk]:
@@ -217,10 +219,16 @@ async def _settle(given: Any, timeout: float) -> list[Chunk]:
     return list(given)
 
 
-def _sign(error: Exception, owner: str | None) -> None:
-    """Note whose stage refused: its plugin's own code is not running, so the pipeline could not tell."""
-    if isinstance(error, SidegateError) and error.plugin is None:
-        error.plugin = owner
+def _failure(error: Exception, owner: Frame | None) -> Exception:
+    """The error as it goes on: whose stage it was is known only here, for its plugin's own code is not running."""
+    if not isinstance(error, SidegateError):
+        if owner is None:
+            return error
+        owner.reported(error)
+        error = PluginError(owner.name)
+    if error.plugin is None and owner is not None:
+        error.plugin = owner.name
+    return error
 
 
 def _weight(chunk: Chunk) -> int:
