@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bench import table
 from bench.figures import QUICK
 from bench.replies import Incomplete, check_body, check_stream, unchunked

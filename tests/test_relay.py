@@ -282,13 +282,39 @@ async def test_a_route_may_let_the_call_go_on_for_nobody(stream: bool, policy: s
                 asking = asyncio.create_task(session.post(running.url + "/v1/chat/completions", json=chat(stream)))
                 await reached.wait()
                 asking.cancel()
-            (live,) = running.service.live._calls.values()
+            (live,) = running.service.live.all()
             go_on.set()
             async with asyncio.timeout(5):
                 await live.done
     assert live.reply is not None
     assert live.reply.ending.value == "complete"
     assert live.call.attempts[0].usage is not None
+
+
+@pytest.mark.parametrize(("policy", "attempts"), [("drain", 1), ("continue", 2)])
+async def test_a_drained_call_tries_nothing_anew_and_a_continued_one_does(policy: str, attempts: int) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fails(exchange: Exchange) -> None:
+        reached.set()
+        await go_on.wait()
+        await exchange.reply(b"{}", 503)
+
+    async with scripted(fails) as first, scripted(answers) as second:
+        config = leads_to(first.url, second.url)
+        config["routes"] = [{"name": "r", "pipeline": "main", "on_disconnect": policy}]
+        async with gateway(config) as running:
+            async with aiohttp.ClientSession() as session:
+                asking = asyncio.create_task(session.post(running.url + "/v1/chat/completions", json=chat(True)))
+                await reached.wait()
+                asking.cancel()
+            (live,) = running.service.live.all()
+            async with asyncio.timeout(5):
+                while live.outlet.sink.__class__.__name__ != "NullSink":
+                    await asyncio.sleep(0)
+                go_on.set()
+                await live.done
+    assert len(live.call.attempts) == attempts
 
 
 @both

@@ -111,11 +111,13 @@ class Live:
                 live.done.set_result(None)
 
     def client_left(self, live: LiveCall) -> None:
-        """The reader has gone: stop the call, or let it go on for nobody, as its route says."""
-        if live.on_disconnect == "cancel":
+        """The reader has gone: stop the call, read on for the usage of what was sent, or finish the work."""
+        sent = any(attempt.sent for attempt in live.call.attempts)
+        if live.on_disconnect == "cancel" or (live.on_disconnect == "drain" and not sent):
             live.stop(Cancelled(Ending.CLIENT_GONE))
-        else:
-            live.outlet.detach()
+            return
+        live.call.notes.abandoned = live.on_disconnect == "drain"
+        live.outlet.detach()
 
     def check(self, send_timeout: float) -> None:
         """Interrupt plugins that take too long and cut readers that stand still. Called by the gateway's ticker."""

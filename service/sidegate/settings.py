@@ -173,7 +173,7 @@ class Route(Strict, frozen=True, kw_only=True):
     ] = ()
     on_disconnect: Annotated[
         Literal["cancel", "drain", "continue"],
-        Meta(description="What becomes of a call whose client left: stopped, or run to its end."),
+        Meta(description="A call whose client left: stopped; read on for its usage, trying nothing anew; or finished."),
     ] = "cancel"
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
 

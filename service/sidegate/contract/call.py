@@ -63,6 +63,8 @@ class Notes:
     """When the first token left for the client, monotonic seconds."""
     stop: SidegateError | None = None
     """Why the core stopped the call, set before its task is cancelled."""
+    abandoned: bool = False
+    """The client has left and only the usage of what is under way is wanted: nothing is tried anew."""
     edited: bool = False
     """An edit is at work: what goes out is written anew from its meaning."""
     naming: Naming | None = None

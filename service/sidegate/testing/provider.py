@@ -81,7 +81,9 @@ class Exchange:
             self.closed.set()
 
     def reset(self) -> None:
-        """RST."""
+        """RST; nothing where the connection is closed already."""
+        if self._writer.is_closing():
+            return
         sock = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()

@@ -113,7 +113,7 @@ class Router:
             try:
                 return await self._try(call, leg, attempt)
             except ProviderError as error:
-                if attempt.committed:
+                if attempt.committed or call.notes.abandoned:
                     raise
                 self._weigh(run, leg, error)
                 call.reply_headers.pop(DROPPED, None)
