@@ -109,6 +109,15 @@ def test_a_call_from_before_a_key_was_put_to_rest_does_not_wake_it() -> None:
     assert keys.credentials.all_rest()
 
 
+def test_a_call_that_went_well_does_not_end_a_rest_that_was_set_meanwhile() -> None:
+    keys = Keys(1)
+    keys.fail(0, fails(429))
+    taken, until = keys.credentials.take(), keys.credentials.all[0].until
+    keys.fail(0, fails(401))
+    keys.credentials.worked(taken, until)
+    assert keys.credentials.all_rest()
+
+
 def test_a_single_key_is_used_although_it_rests() -> None:
     keys = Keys(1)
     keys.fail(0, fails(429))

@@ -70,6 +70,18 @@ async def test_a_key_that_is_turned_away_rests_and_another_answers(
     assert "sk-" not in page
 
 
+async def test_a_resting_key_that_works_again_is_used_again(http: aiohttp.ClientSession) -> None:
+    async with site(in_turn(replies(401), answers), in_turn(answers, replies(500), replies(500), answers)) as (
+        running,
+        (first, second),
+    ):
+        asked = []
+        for _ in range(3):
+            assert (await post(http, running, "/v1/chat/completions", False))[0] == 200
+            asked.append((len(first.exchanges), len(second.exchanges)))
+    assert asked == [(1, 1), (2, 3), (3, 3)]
+
+
 async def test_an_anthropic_provider_gets_each_key_in_its_own_header(http: aiohttp.ClientSession) -> None:
     async with scripted(replies(401)) as provider:
         config = {

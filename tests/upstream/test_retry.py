@@ -72,6 +72,10 @@ def test_a_target_is_never_asked_before_its_retry_after(seconds: float, random: 
     assert error.retry_after <= wait <= error.retry_after + Retry().base
 
 
+def test_those_who_wait_for_the_same_retry_after_do_not_come_back_at_once() -> None:
+    assert pause(Retry(base=0.25), 1, fails(429, retry_after="3"), Longest()) == 3.25
+
+
 # --- which error is told ----------------------------------------------------------------------------------------------
 
 BY_WORTH: list[ProviderError] = [

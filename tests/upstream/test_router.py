@@ -150,6 +150,7 @@ async def test_no_wait_reaches_beyond_the_calls_total() -> None:
     scene = Scene(A, providers={"a": {"timeouts": {"total": 3}}})
     await scene.fail(a=[fails(503, retry_after="3")])
     assert scene.asked == ["a/m"]
+    assert scene.clock.slept == []
     assert await scene.play(a=[fails(503, retry_after="2")]) == ["a/m", "a/m"]
 
 

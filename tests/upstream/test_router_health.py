@@ -11,6 +11,7 @@ import pytest
 from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Text
+from sidegate.contract.reply import Reply
 from sidegate.contract.timeouts import Patience, TimeoutChanges
 from sidegate.errors import PhaseTimeout, ProviderError, Refusal
 from tests.upstream.scene import Scene, fails
@@ -41,6 +42,15 @@ async def test_another_model_of_a_provider_that_was_asked_draws_on_its_budget_to
     assert await scene.play(a=[fails(500)]) == ["a/x", "a/y"]
     await scene.fail(a=[fails(500)])
     assert scene.asked == ["a/x"]
+
+
+async def test_without_budget_nobody_waits_for_a_retry_that_will_not_be() -> None:
+    scene = Scene(A, providers={"a": {"circuit": None, "retry": {"share": 0, "reserve": 1}}})
+    await scene.fail(a=[fails(500)] * 2)
+    scene.clock.slept.clear()
+    await scene.fail(a=[fails(500)] * 2)
+    assert scene.asked == ["a/m"]
+    assert scene.clock.slept == []
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -87,6 +97,19 @@ async def test_a_lone_target_is_asked_although_its_keys_rest() -> None:
     error = await scene.fail(a=[rests(scene, "a", fails(401))])
     assert error.code == "provider_auth"
     assert await scene.play() == ["a/m"]
+
+
+async def test_where_the_keys_of_all_targets_rest_they_are_asked_in_their_order() -> None:
+    scene = Scene([A, B])
+    await scene.fail(a=[rests(scene, "a", fails(401))], b=[rests(scene, "b", fails(401))])
+    assert await scene.play() == ["a/m"]
+
+
+async def test_a_target_that_was_waited_for_is_asked_and_not_passed_over() -> None:
+    once = {"retry": {"attempts": 2, "base": 0.001}}
+    scene = Scene([A, B], providers={"a": once, "b": once})
+    limited = rests(scene, "a", fails(429, retry_after="5"))
+    assert await scene.play(a=[limited], b=[fails(503)]) == ["a/m", "b/m", "a/m"]
 
 
 # --- circuits ---------------------------------------------------------------------------------------------------------
@@ -166,6 +189,36 @@ async def test_a_probe_has_proved_its_target_when_its_reply_begins() -> None:
     go_on.set()
     await task
     assert scene.changes == [("a", "m", 1), ("a", "m", -1)]
+
+
+async def test_a_probe_counts_once_though_it_begins_and_ends() -> None:
+    two = {"circuit": {**SICK["circuit"], "probes": 2}, "retry": {"attempts": 1}}
+    scene = Scene(A, providers={"a": two})
+    for _ in range(2):
+        await scene.fail(a=[fails(500)])
+    scene.clock.at += 10
+    assert await scene.play() == ["a/m"]
+    assert scene.changes == [("a", "m", 1)], "one of two"
+    assert await scene.play() == ["a/m"]
+    assert scene.changes == [("a", "m", 1), ("a", "m", -1)]
+
+
+async def test_what_a_plugin_answered_by_itself_proves_nothing_of_the_target() -> None:
+    async def by_itself(call: Call) -> Reply:
+        await call.send(Chunk.of(Text("from a cache")))
+        return Reply()
+
+    scene = Scene(A, providers={"a": SICK})
+    answers, scene.router._attempt_handler = scene.router._attempt_handler, by_itself
+    await scene.router(scene.new_call())
+    scene.router._attempt_handler = answers
+    await scene.fail(a=[fails(500)])
+    assert scene.changes == [], "one attempt only was the provider's"
+    await scene.fail(a=[fails(500)])
+    scene.clock.at += 10
+    scene.router._attempt_handler = by_itself
+    await scene.router(scene.new_call())
+    assert scene.changes == [("a", "m", 1)]
 
 
 @pytest.mark.parametrize(("delivery", "opens"), [("stream", True), ("buffered", False)])

@@ -50,7 +50,7 @@ class _Leg:
         self.due = 0.0
         """Monotonic seconds before which it is not to be tried again."""
         self.passed = False
-        """It was left for the end because its keys rest, or has been tried."""
+        """It was left for the end, once, because its keys rest."""
         self.ticket = 0
         """Of its circuit, while an attempt is under way."""
 
@@ -163,7 +163,6 @@ class Router:
         """Put the target back on the way where it may be tried again. Raises where nothing may be."""
         run.error = more_telling(run.error, error)
         leg.tries += 1
-        leg.passed = True
         verdict = judge(error)
         if verdict is Verdict.FAIL:
             raise told(error, run.attempts)
@@ -228,7 +227,8 @@ class Router:
 
         def began() -> None:
             leg.ticket = 0
-            circuit.record(ticket, _with_pace(Outcome.GOOD, call, circuit, attempt))
+            says = Outcome.GOOD if attempt.sent else Outcome.UNKNOWN
+            circuit.record(ticket, _with_pace(says, call, circuit, attempt))
 
         return Gate(call, attempt, began)
 
