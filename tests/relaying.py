@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -79,3 +80,10 @@ def chat(stream: bool = False, **more: Any) -> dict[str, Any]:
 
 def messages(stream: bool = False, **more: Any) -> dict[str, Any]:
     return {**chat(stream, **more), "max_tokens": 50}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait, for 5 s at most, for a state that nobody announces."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)

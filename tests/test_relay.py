@@ -10,8 +10,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from sidegate.outlet import NullSink
 from sidegate.testing import Exchange, gateway, scripted
-from tests.relaying import DONE, ROLE, STOP, USAGE, WHOLE, answers, chat, delta, event, leads_to, messages
+from tests.relaying import DONE, ROLE, STOP, USAGE, WHOLE, answers, chat, delta, event, leads_to, messages, until
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
 
@@ -309,10 +310,9 @@ async def test_a_drained_call_tries_nothing_anew_and_a_continued_one_does(policy
                 await reached.wait()
                 asking.cancel()
             (live,) = running.service.live.all()
+            await until(lambda: isinstance(live.outlet.sink, NullSink))
+            go_on.set()
             async with asyncio.timeout(5):
-                while live.outlet.sink.__class__.__name__ != "NullSink":
-                    await asyncio.sleep(0)
-                go_on.set()
                 await live.done
     assert len(live.call.attempts) == attempts
 
