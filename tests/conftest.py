@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-import tomllib
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -42,19 +44,20 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+@pytest.fixture(scope="session")
+def acme_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which the example of a plugin was really installed, by pip, as its users would."""
+    source = tmp_path_factory.mktemp("source") / "acme-shout"
+    shutil.copytree(Path(__file__).parent.parent / "examples" / "acme-shout", source)
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
+    command = [*pip, "--no-build-isolation", "--target", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
 @pytest.fixture
-def acme_shout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The example of a plugin as after `pip install`: it can be imported, and its entry points are on record."""
-    example = Path(__file__).parent.parent / "examples" / "acme-shout"
-    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
-    record = tmp_path / f"acme_shout-{project['version']}.dist-info"
-    record.mkdir()
-    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-shout\nVersion: {project['version']}\n")
-    lines = [
-        f"[{group}]\n{name} = {value}\n"
-        for group, points in project["entry-points"].items()
-        for name, value in points.items()
-    ]
-    (record / "entry_points.txt").write_text("".join(lines))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.syspath_prepend(str(example / "src"))
+def acme_shout(monkeypatch: pytest.MonkeyPatch, acme_installed: Path) -> None:
+    """The installed example, on the path of this test."""
+    monkeypatch.syspath_prepend(str(acme_installed))
