@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from sidegate import __version__
@@ -108,7 +109,9 @@ class HttpProvider:
                 raise ReplyError("The provider's reply is empty.")
             await pump.whole(body)
             return
-        await pump.stream(_Timed(response, deadline, attempt, attempt.timeouts.idle).piece)
+        # In a task of its own, a token wakes the pump and not the whole onion round it, frame by frame.
+        timed = _Timed(response, deadline, attempt, attempt.timeouts.idle)
+        await asyncio.get_running_loop().create_task(pump.stream(timed.piece))
         response.complete = True
 
     def _dialect(self, call: Call) -> Dialect:
