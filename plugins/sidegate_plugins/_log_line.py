@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sidegate.contract import Attempt, Call, Reply, Usage
-from sidegate.contract.spending import NOTHING, spent
+from sidegate.contract import NOTHING, Attempt, Call, Reply, Usage, spent
 
 
 def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:

@@ -43,7 +43,9 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
+from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.spending import NOTHING, spent
 from sidegate.contract.stages import Edit, Hold
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending
@@ -51,6 +53,7 @@ from sidegate.errors import Ending
 __all__ = [
     "ANONYMOUS",
     "CONTRACT",
+    "NOTHING",
     "Attempt",
     "BlockEnd",
     "Call",
@@ -79,6 +82,9 @@ __all__ = [
     "OpaqueContent",
     "Part",
     "Plugin",
+    "Prices",
+    "Pricing",
+    "Rates",
     "Reasoning",
     "ReasoningContent",
     "RefusalText",
@@ -96,4 +102,5 @@ __all__ = [
     "ToolResult",
     "ToolUse",
     "Usage",
+    "spent",
 ]

@@ -229,7 +229,7 @@ class Call:
         """
         self._refuse_observer("hold")
         position = len(self._stages)
-        held = Hold(self, position, self.hold_limit)
+        held = Hold(self.push, position, self.hold_limit)
         self._stages.append(held)
         try:
             yield held

@@ -11,11 +11,14 @@ from sidegate.contract.meaning import Comment, End, Part, Reasoning, Report, Tex
 from sidegate.errors import Ending, PluginError, Refusal, SidegateError
 
 if TYPE_CHECKING:
-    from sidegate.contract.call import Call
     from sidegate.contract.frame import Frame
 
 See: TypeAlias = Callable[[Chunk], None]
 Chunks: TypeAlias = "Iterable[Chunk] | Awaitable[Iterable[Chunk]]"
+
+
+Push: TypeAlias = Callable[[list[Chunk], int], Awaitable[None]]
+"""Passes chunks on outward from a position."""
 
 
 class Edit(Protocol):
@@ -152,8 +155,8 @@ class Hold:
 
     sees = True
 
-    def __init__(self, call: Call, position: int, limit: int) -> None:
-        self._call = call
+    def __init__(self, push: Push, position: int, limit: int) -> None:
+        self._push = push
         self._position = position
         self._limit = limit
         self._size = 0
@@ -201,7 +204,7 @@ class Hold:
         self.released = True
         chunks, self.chunks = self.chunks, []
         if chunks:
-            await self._call.push(chunks, self._position)
+            await self._push(chunks, self._position)
 
     def drop(self) -> None:
         """Forget it, and hold what comes next."""
