@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Protocol
+
+from sidegate.contract.prices import NoPrices, Prices
+from sidegate.errors import ConnectError
 
 
 class Clock(Protocol):
@@ -80,6 +84,43 @@ class Metrics(Protocol):
     def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter: ...
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Http(Protocol):
+    """Calls to services other than providers: a guard's checker, an issuer's keys. Each stands for itself.
+
+    Certificates are verified, redirects are not followed, cookies are not kept, and proxies of the environment are not
+    used. Both give the body of an answer whose status is 2xx. All else raises `ProviderError`: `ConnectError` where
+    nothing was reached, `PhaseTimeout` after `timeout` seconds in all, `ReplyError` for another status (in
+    `provider_status`) or more than `max_bytes`, `CutError` for an answer that stopped. What they say is written for
+    nobody's client: translate it. Waiting counts as the plugin's own time, but inside `call.waiting()`.
+    """
+
+    async def get(
+        self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, timeout: float, max_bytes: int
+    ) -> bytes: ...
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS, *, timeout: float, max_bytes: int
+    ) -> bytes:
+        """Say in `headers` what the body is; it is sent as it stands, and may be sent again on a new connection where
+        a kept one was closed before a byte of an answer came."""
+        ...
+
+
+class NoHttp:
+    """Reaches nothing: where only settings are looked at, and in tests that give no other."""
+
+    async def get(self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, timeout: float, max_bytes: int) -> bytes:
+        raise ConnectError("Nothing can be reached from here.")
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS, *, timeout: float, max_bytes: int
+    ) -> bytes:
+        raise ConnectError("Nothing can be reached from here.")
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model name of the config and where it leads: pairs of provider and the provider's own model name."""
@@ -101,11 +142,14 @@ class Host:
     slots: Slots
     log: Log
     metrics: Metrics
+    http: Http = NoHttp()
     models: tuple[Model, ...] = ()
     state: Path = Path("var")
     """The directory that outlives a restart: the plugin may keep files in a folder of its own there."""
     workers: int = 1
     shared: bool = False
     """Whether `rates` and `slots` are shared by all replicas."""
+    prices: Prices = NoPrices()
+    """What models cost by the price lists the gateway knows: `prices.find(provider, model)`."""
     tell: Callable[[str], None] = _silent
     """Say something to whoever starts the gateway: a line on the terminal, not in the log. For `start`."""

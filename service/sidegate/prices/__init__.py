@@ -1,0 +1,1 @@
+"""Prices: what models cost, from the price lists of genai-prices, found without having that library in memory."""
