@@ -1,25 +1,26 @@
 """What each call costs, exactly: integer nano-USD, told to the client and written to the ledger. Unknown is never 0.
 
-Prices are yours, in USD per million tokens, by the provider's model name. Put it outside whatever may answer in the
-provider's place or ask it twice (a cache, a repair), so that every attempt is counted.
+Prices come from the lists that the gateway knows; yours, in USD per million tokens, go before them. Put it outside
+whatever may answer in the provider's place or ask it twice (a cache, a repair), so that every attempt is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Plugin, Reply, Usage
+from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Plugin, Rates, Reply
 from sidegate.contract.spending import NOTHING, spent
 
 _PRICED = frozenset(("chat", "text_completion", "embeddings"))
 _MOST_USD = 100_000
 _NANO = 10**9
-_MILLION = 10**6
+_RECORD = msgspec.json.Encoder()
 
 Amount: TypeAlias = Annotated[str | int | float, Meta(description="USD per million tokens; a string is a decimal.")]
 
@@ -45,36 +46,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     comment: Annotated[bool, Meta(description="Tell them in a comment before the end of a stream.")] = True
 
 
-class Rates(Struct, frozen=True):
-    """A price in integers: nano-USD per million tokens."""
-
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int
-    reasoning: int
-    audio_input: int
-    audio_output: int
-
-    def cost(self, usage: Usage) -> int | None:
-        """Nano-USD, a half rounded up, once; `None` where the input or the output is unknown."""
-        if usage.input_tokens is None or usage.output_tokens is None:
-            return None
-        total = _shared(
-            usage.input_tokens,
-            self.input,
-            (usage.cache_read_tokens, self.cache_read),
-            (usage.cache_write_tokens, self.cache_write),
-            (usage.audio_input_tokens, self.audio_input),
-        ) + _shared(
-            usage.output_tokens,
-            self.output,
-            (usage.reasoning_tokens, self.reasoning),
-            (usage.audio_output_tokens, self.audio_output),
-        )
-        return (total + _MILLION // 2) // _MILLION
-
-
 class Cost(Plugin[Settings]):
     """Prices every attempt of a call, and tells the sum."""
 
@@ -86,9 +57,10 @@ class Cost(Plugin[Settings]):
         self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
 
     async def start(self) -> None:
+        await self.host.prices.load()
         for model in self.host.models:
             for provider, target in model.targets:
-                if self._find(provider, target) is None:
+                if not self._priced_at_start(provider, target):
                     self.host.log.write("price_unknown", {"model": model.name, "provider": provider, "target": target})
                     self.host.tell(f"model {model.name}: price unknown ({provider}/{target})")
 
@@ -109,20 +81,33 @@ class Cost(Plugin[Settings]):
 
     def price(self, attempt: Attempt) -> int | None:
         """Nano-USD of an attempt by its `usage`. The core settles by it; notes the rates in the attempt's tags."""
-        found = self._rates(attempt)
-        if found is None or attempt.usage is None:
+        rates = self._rates(attempt)
+        if rates is None or attempt.usage is None:
             return None
-        rates, text = found
-        attempt.tags["rates"] = text
+        attempt.tags["rates"] = _RECORD.encode(rates.applied(attempt.usage)).decode()
         return rates.cost(attempt.usage)
 
-    def _rates(self, attempt: Attempt) -> tuple[Rates, str] | None:
-        found = self._find(attempt.provider, attempt.target)
-        if found is None and attempt.model:
-            found = self._find(attempt.provider, attempt.model)
-        return found
+    def find_rates(self, provider: str, model: str, at: datetime | None = None) -> Rates | None:
+        """The config's price, else that of the price lists."""
+        return self._find(provider, model) or self.host.prices.find(provider, model, at)
 
-    def _find(self, provider: str, model: str) -> tuple[Rates, str] | None:
+    def _rates(self, attempt: Attempt) -> Rates | None:
+        names = [name for name in (attempt.target, attempt.model) if name]
+        for name in names:
+            if (own := self._find(attempt.provider, name)) is not None:
+                return own
+        for name in names:
+            if (listed := self.host.prices.find(attempt.provider, name, attempt.started_at)) is not None:
+                return listed
+        return None
+
+    def _priced_at_start(self, provider: str, target: str) -> bool:
+        """A pattern is, where there is a price list of the provider: each name is looked up when it is called."""
+        if target.endswith("*") and self.host.prices.knows(provider):
+            return True
+        return self.find_rates(provider, target) is not None
+
+    def _find(self, provider: str, model: str) -> Rates | None:
         own = f"{provider}/"
         for name in (own + model, model):
             if (exact := self._exact.get(name)) is not None:
@@ -139,7 +124,7 @@ class Cost(Plugin[Settings]):
         usages = [spent(attempt, call.operation) for attempt in call.attempts]
         for attempt, usage in zip(call.attempts, usages, strict=True):
             found = self._rates(attempt)
-            costs.append(0 if usage is NOTHING else found[0].cost(usage) if found is not None else None)
+            costs.append(0 if usage is NOTHING else found.cost(usage) if found is not None else None)
         return (
             _sum(costs),
             _sum([usage.input_tokens for usage in usages]),
@@ -160,7 +145,7 @@ class Cost(Plugin[Settings]):
         return f"sidegate cost_usd={_usd(cost)} input_tokens={_said(inputs)} output_tokens={_said(outputs)}"
 
 
-def _priced(name: str, price: Price) -> tuple[Rates, str]:
+def _priced(name: str, price: Price) -> Rates:
     amounts = {kind: _nano(name, kind, getattr(price, kind)) for kind in price.__struct_fields__}
     inputs, outputs = amounts["input"] or 0, amounts["output"] or 0
 
@@ -168,7 +153,7 @@ def _priced(name: str, price: Price) -> tuple[Rates, str]:
         amount = amounts[kind]
         return whole if amount is None else amount
 
-    rates = Rates(
+    return Rates(
         inputs,
         outputs,
         of("cache_read", inputs),
@@ -177,7 +162,6 @@ def _priced(name: str, price: Price) -> tuple[Rates, str]:
         of("audio_input", inputs),
         of("audio_output", outputs),
     )
-    return rates, msgspec.json.encode(rates).decode()
 
 
 def _nano(name: str, kind: str, amount: str | int | float | None) -> int | None:
@@ -193,16 +177,6 @@ def _nano(name: str, kind: str, amount: str | int | float | None) -> int | None:
     if nano != nano.to_integral_value():
         raise ValueError(f"prices.{name}.{kind}: finer than 0.000000001 USD per million tokens")
     return int(nano)
-
-
-def _shared(tokens: int, rate: int, *kinds: tuple[int | None, int]) -> int:
-    """The kinds at their own rates, the rest at the whole's; more of a kind than there are tokens is not believed."""
-    total = 0
-    for count, own in kinds:
-        taken = min(count or 0, tokens)
-        total += taken * own
-        tokens -= taken
-    return total + tokens * rate
 
 
 def _sum(values: list[int | None]) -> int | None:
