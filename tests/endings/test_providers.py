@@ -135,6 +135,19 @@ async def test_a_redirect_is_not_followed() -> None:
         assert [exchange.path for exchange in on.provider.exchanges] == ["/chat/completions"]
 
 
+@each_client
+async def test_a_failure_after_a_sign_of_life_is_an_event(client: Client) -> None:
+    """A heartbeat commits the status, and no attempt."""
+    script = MISBEHAVIOURS["never_answers"](client.dialect)
+    async with scene(script, client.dialect, server={"heartbeat": 0.1, "drain": 1}) as on:
+        seen = await on.ask(client, True)
+        record = await on.record(seen.id)
+    assert (seen.status, seen.whole, seen.marked) == (200, True, False)
+    assert seen.events[0].startswith(b":")
+    assert seen.failure is not None
+    assert (record["ending"], record["status"], record["attempts"][0]["committed"]) == ("timed_out", 504, False)
+
+
 async def test_a_provider_that_never_ends_is_read_to_a_bound_only() -> None:
     sent = 0
 

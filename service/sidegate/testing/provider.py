@@ -109,11 +109,14 @@ class ScriptedProvider:
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
+        # A task of our own: asyncio's reports one that is cancelled, on Python 3.11, as a failure of its callback.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             reused = False
             while (exchange := await _receive(reader, writer, reused)) is not None:
@@ -126,7 +129,6 @@ class ScriptedProvider:
         except Exception as error:
             self.errors.append(error)
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, exchange: Exchange, reader: asyncio.StreamReader) -> bool:
