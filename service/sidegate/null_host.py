@@ -7,18 +7,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sidegate.contract.host import Counter, Grant, Host, Model, SystemClock
+from sidegate.contract.host import Counter, Grant, Host, Model, NoHttp, SystemClock
 from sidegate.settings import Choice, Settings, Target, as_choice
 
 
 def null_host(settings: Settings) -> Host:
-    """A host with the models and the state folder of `settings`; limits always have room, log and metrics are deaf."""
+    """A host with the models and the state folder of `settings`; limits always have room, log and metrics are deaf,
+    nothing can be reached."""
     return Host(
         clock=SystemClock(),
         rates=_Rates(),
         slots=_Slots(),
         log=_Log(),
         metrics=_Metrics(),
+        http=NoHttp(),
         models=tuple(Model(name, _pairs(name, targets)) for name, targets in settings.models.items()),
         state=Path(settings.state),
     )

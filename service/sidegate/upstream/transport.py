@@ -100,11 +100,24 @@ class Transport:
         try:
             yield given
         finally:
-            if given.complete and not response.content.at_eof():
-                self._linger(response)
-            else:
-                # Keeps a connection that was read to its end, and closes any other at once.
-                response.close()
+            self._let_go(response, given)
+
+    @asynccontextmanager
+    async def get(self, url: str, headers: Mapping[str, str], *, connect_timeout: float) -> AsyncIterator[Response]:
+        """As `post`, with nothing to send."""
+        response = await self._send(url, headers, None, connect_timeout)
+        given = Response(response)
+        try:
+            yield given
+        finally:
+            self._let_go(response, given)
+
+    def _let_go(self, response: aiohttp.ClientResponse, given: Response) -> None:
+        if given.complete and not response.content.at_eof():
+            self._linger(response)
+        else:
+            # Keeps a connection that was read to its end, and closes any other at once.
+            response.close()
 
     def _linger(self, response: aiohttp.ClientResponse) -> None:
         """Wait for the last bytes of a complete reply, so that its connection can be used again."""
@@ -113,7 +126,7 @@ class Transport:
         task.add_done_callback(self._lingering.discard)
 
     async def _send(
-        self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
+        self, url: str, headers: Mapping[str, str], body: bytes | None, connect_timeout: float
     ) -> aiohttp.ClientResponse:
         sending = _Sending()
         _SENDING.set(sending)
@@ -131,14 +144,15 @@ class Transport:
             raise CutError("The provider closed the connection without a reply.") from error
 
     async def _request(
-        self, url: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
+        self, url: str, headers: Mapping[str, str], body: bytes | None, connect_timeout: float
     ) -> aiohttp.ClientResponse:
         assert self._session is not None, "the transport was not started"
+        ask = self._session.get if body is None else self._session.post
         try:
-            return await self._session.post(
+            return await ask(
                 url,
                 # aiohttp writes bytes at once, however many; a file it writes piece by piece.
-                data=body if len(body) < LARGE_BODY_BYTES else BytesIO(body),
+                data=body if body is None or len(body) < LARGE_BODY_BYTES else BytesIO(body),
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
@@ -148,7 +162,12 @@ class Transport:
             raise ConnectError("The provider cannot be reached.") from error
         except aiohttp.ServerTimeoutError as error:
             raise PhaseTimeout("connect", connect_timeout) from error
-        except (aiohttp.InvalidURL, aiohttp.ClientResponseError, aiohttp.ClientPayloadError, ValueError) as error:
+        except (
+            aiohttp.ClientResponseError,
+            aiohttp.ClientPayloadError,
+            aiohttp.NonHttpUrlClientError,
+            ValueError,
+        ) as error:
             raise ReplyError("The provider's reply is not HTTP.") from error
 
 
