@@ -19,6 +19,9 @@ KEY = "sk-upstream-5ecret-5ecret-5ecret"
 SHORT = 0.3
 """Seconds of each phase: a provider that does not answer is given up on while the test waits."""
 
+LONG = {"connect": 10, "first_token": 30, "idle": 30}
+"""Where a timeout is to play no part, also on a machine that is busy."""
+
 
 @dataclass(frozen=True)
 class Client:

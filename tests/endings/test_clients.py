@@ -19,14 +19,11 @@ from sidegate.testing import MISBEHAVIOURS, Exchange, answering
 from sidegate.testing.spoken import first_half
 from sidegate.testing.voices import USED, VOICES, WORDS
 from tests.abuse.sockets import Wire, request, wire
-from tests.endings.ground import ANTHROPIC, CLIENTS, OPENAI, Client, Scene, scene, until
+from tests.endings.ground import ANTHROPIC, CLIENTS, LONG, OPENAI, Client, Scene, scene, until
 
 MIB = 2**20
 AT_ONCE = 0.5
 """Seconds within which a provider is let go. Measured here: a few milliseconds."""
-
-LONG = {"connect": 5, "first_token": 60, "idle": 60}
-"""No timeout of a provider's plays a part."""
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
 each_client = pytest.mark.parametrize("client", CLIENTS, ids=[client.dialect for client in CLIENTS])
