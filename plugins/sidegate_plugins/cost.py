@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Plugin, Rates, Reply
 from sidegate.contract.spending import NOTHING, spent
+from sidegate_plugins._budget import Budget
+from sidegate_plugins._budget_guard import Budgets
 
 _PRICED = frozenset(("chat", "text_completion", "embeddings"))
 _MOST_USD = 100_000
@@ -44,6 +46,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
     headers: Annotated[bool, Meta(description="Tell tokens and cost in the headers of a buffered reply.")] = True
     comment: Annotated[bool, Meta(description="Tell them in a comment before the end of a stream.")] = True
+    budgets: Annotated[tuple[Budget, ...], Meta(description="What may be spent, by whom, in which time.")] = ()
+    default_max_tokens: Annotated[
+        int, Meta(ge=1, le=10**6, description="Set under a hard budget, where a client does not limit its reply.")
+    ] = 4096
 
 
 class Cost(Plugin[Settings]):
@@ -55,6 +61,9 @@ class Cost(Plugin[Settings]):
         self._exact = {name: rates for name, rates in priced.items() if not name.endswith("*")}
         patterns = [(name[:-1], rates) for name, rates in priced.items() if name.endswith("*")]
         self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
+        self._budgets = (
+            Budgets(settings.budgets, settings.default_max_tokens, host, self.find_rates) if settings.budgets else None
+        )
 
     async def start(self) -> None:
         await self.host.prices.load()
@@ -63,11 +72,23 @@ class Cost(Plugin[Settings]):
                 if not self._priced_at_start(provider, target):
                     self.host.log.write("price_unknown", {"model": model.name, "provider": provider, "target": target})
                     self.host.tell(f"model {model.name}: price unknown ({provider}/{target})")
+        if self._budgets is not None:
+            self._budgets.check(self.host.models)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if call.operation not in _PRICED:
             return await handler(call)
         call.notes.price = self.price
+        account = None if self._budgets is None else self._budgets.account(call)
+        if account is None:
+            return await self._told(call, handler)
+        call.notes.reserve = account.reserve
+        try:
+            return await self._told(call, handler)
+        finally:
+            account.closed(self._spent(call)[0])
+
+    async def _told(self, call: Call, handler: Handler) -> Reply:
         if call.delivery != "buffered":
             if self.settings.comment:
                 call.at_end(lambda _: (Chunk.comment(self._comment(call)),))

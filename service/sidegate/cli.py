@@ -83,6 +83,27 @@ def _run(options: argparse.Namespace) -> int:
         case "explain":
             from sidegate.commands.explain import run as explain
 
+
+    prices = commands.add_parser("prices", help="show what each model costs, and where that price comes from")
+    prices.add_argument("config", type=Path, metavar="CONFIG")
+    prices.add_argument("models", nargs="*", metavar="MODEL", help="only these; also names that a pattern stands for")
+    prices.add_argument("--json", action="store_true", help="for programs")
+
+    usage = commands.add_parser("usage", help="show who used what and what it cost, from the ledger")
+    usage.add_argument("config", type=Path, metavar="CONFIG")
+    for name, (metavar, said) in USAGE.items():
+        usage.add_argument(f"--{name}", action="append", metavar=metavar, help=said)
+    usage.add_argument("--format", choices=("table", "csv", "json"), default="table")
+
+    ledger = commands.add_parser("ledger", help="look after the record of calls")
+    tasks = ledger.add_subparsers(dest="task", metavar="TASK", required=True)
+    reconcile = tasks.add_parser("reconcile", help="list the calls whose cost nobody knows, or say what one has cost")
+    reconcile.add_argument("config", type=Path, metavar="CONFIG")
+    answer = reconcile.add_mutually_exclusive_group()
+    answer.add_argument("--release", metavar="ID", help="this call has cost nothing: no budget holds anything for it")
+    answer.add_argument("--settle", metavar="ID", help="this call has cost what --cost says")
+    reconcile.add_argument("--cost", metavar="USD", help="with --settle")
+    reconcile.add_argument("--json", action="store_true", help="for programs")
             return explain(options.config, options.json)
         case _:
             from sidegate.commands.plugins import run as plugins
@@ -98,6 +119,25 @@ def _serve(path: Path | None) -> int:
         raise ConfigError("", f"no config: name one, or write {DEFAULT_CONFIG}")
     loaded = read_config(path or DEFAULT_CONFIG, os.environ)
     for warning in loaded.warnings:
+        case "usage":
+            from sidegate.commands.usage import run as usage
+
+            asked = {name: given for name in USAGE if (given := getattr(options, name)) is not None}
+            return usage(options.config, asked, options.format)
+        case "prices":
+            from sidegate.commands.prices import run as prices
+
+            return prices(options.config, options.models, options.json)
+        case "ledger":
+            from sidegate.commands.ledger import reconcile
+
+            return reconcile(
+                options.config,
+                release=options.release,
+                settle=options.settle,
+                cost=options.cost,
+                as_json=options.json,
+            )
         print(f"warning: {warning}", file=sys.stderr)
     from sidegate.gateway import serve  # the whole of the service: only once the config is right
 

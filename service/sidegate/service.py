@@ -67,6 +67,7 @@ class Service:
             clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
         )
         self.handlers: Mapping[str, Handler] = {
+            ledger=self.ledger,
             name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
         }
         self.created = int(clock.now().timestamp())
@@ -108,7 +109,7 @@ class Service:
         return Router(self.catalogue, self.upstreams, self.circuits, attempt_handler, self.clock, random=self.random)
 
     def _pipeline(self, pipeline: LoadedPipeline) -> Handler:
-        attempt = chain(pipeline.attempt, partial(answer, self.upstreams), self.clock, self._plugin_failed)
+        attempt = chain(pipeline.attempt, self._ask, self.clock, self._plugin_failed)
         router = self.router(attempt)
         return chain(pipeline.plugins, partial(self._core, router), self.clock, self._plugin_failed)
 
@@ -143,4 +144,12 @@ class Service:
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             self.metrics.lag.observe(max(0.0, loop.time() - due))
+    async def _ask(self, call: Call) -> Reply:
+        """An attempt asks its provider: it is on record before, and held of budgets where a plugin says so."""
+        if call.notes.reserve is None:
+            self.ledger.opened(call)
+        else:
+            await call.notes.reserve(call)
+        return await answer(self.upstreams, call)
+
             self.live.check(send_timeout)

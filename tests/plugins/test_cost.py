@@ -21,7 +21,7 @@ from tests.plugins.calls import EPOCH, HandClock, a_call
 PRICES = {"gpt": Price(input="2.50", output=10, cache_read=1.25, cache_write="3")}
 
 
-def a_cost(prices: dict[str, Price] | None = None, to: Host | None = None, **settings: bool) -> Cost:
+def a_cost(prices: dict[str, Price] | None = None, to: Host | None = None, **settings: Any) -> Cost:
     return Cost(Settings(prices=PRICES if prices is None else prices, **settings), to or host())
 
 

@@ -45,6 +45,7 @@ from sidegate.contract.meaning import (
 from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.reservations import Claim, Reservations, Standing
 from sidegate.contract.spending import NOTHING, spent
 from sidegate.contract.stages import Edit, Hold
 from sidegate.contract.timeouts import Timeouts
@@ -59,6 +60,7 @@ __all__ = [
     "Call",
     "Caller",
     "Chunk",
+    "Claim",
     "Clock",
     "Comment",
     "Content",
@@ -91,7 +93,9 @@ __all__ = [
     "Reply",
     "Report",
     "Request",
+    "Reservations",
     "ResponseFormat",
+    "Standing",
     "Start",
     "SystemClock",
     "Text",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,6 +59,9 @@ class Notes:
     plugin_seconds: dict[str, float] = field(default_factory=dict)
     visible: list[Callable[[str], bool]] = field(default_factory=list)
     price: Callable[[Attempt], int | None] | None = None
+    """Nano-USD of an attempt that is over; `None` where that is unknown. The core settles by it."""
+    reserve: Callable[[Call], Awaitable[None]] | None = None
+    """Awaited by the core with an attempt's own call, right before its provider is reached; may refuse."""
     first_token: float | None = None
     """When the first token left for the client, monotonic seconds."""
     stop: SidegateError | None = None

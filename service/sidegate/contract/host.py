@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from sidegate.contract.prices import NoPrices, Prices
+from sidegate.contract.reservations import NoReservations, Reservations
 from sidegate.errors import ConnectError
 
 
@@ -151,5 +152,7 @@ class Host:
     """Whether `rates` and `slots` are shared by all replicas."""
     prices: Prices = NoPrices()
     """What models cost by the price lists the gateway knows: `prices.find(provider, model)`."""
+    ledger: Reservations = NoReservations()
+    """Where money is held before it is spent: `await ledger.reserve(call, claims)`."""
     tell: Callable[[str], None] = _silent
     """Say something to whoever starts the gateway: a line on the terminal, not in the log. For `start`."""

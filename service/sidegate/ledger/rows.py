@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 State: TypeAlias = Literal["reserved", "settled", "unknown"]
-"""`reserved`: the call runs, or its gateway was killed. `settled`: the tokens are on record. `unknown`: something was
-sent to a provider and nobody knows what it used; to be reconciled."""
+"""`reserved`: the call runs, or its gateway was killed and nobody has noticed yet. `settled`: the tokens are on record.
+`unknown`: something was sent to a provider and nobody knows what it used; to be reconciled."""
 
 
 class CallRow(Struct, frozen=True, kw_only=True):

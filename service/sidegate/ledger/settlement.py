@@ -18,6 +18,9 @@ MAX_TEXT = 256
 RATES = "rates"
 """The key in `Attempt.tags` under which the price's rates are kept, as JSON."""
 
+IN_FLIGHT = "in_flight"
+"""The ending of what is reserved and not settled: none yet."""
+
 log = logging.getLogger("sidegate.ledger")
 
 
@@ -33,6 +36,40 @@ def settle(call: Call, reply: Reply, seconds: float) -> Settled:
         attempt.usage = spent(attempt, call.operation)
         attempt.cost = 0 if attempt.usage is NOTHING else _cost(call, attempt)
     return _call_row(call, reply, seconds), tuple(_attempt_row(call, attempt) for attempt in call.attempts)
+
+
+def opened(call: Call) -> Settled:
+    """What to record of a call when it opens an attempt, before its provider is reached: nothing is known yet."""
+    attempt = call.attempts[-1]
+    row = CallRow(
+        id=call.id,
+        route=call.route,
+        operation=call.operation,
+        dialect=call.dialect,
+        delivery=call.delivery,
+        caller=_text(call.caller.name),
+        key_id=_optional(call.caller.key_id),
+        team=_optional(call.caller.team),
+        tags=tuple(_text(tag) for tag in call.caller.tags),
+        end_user=_optional(call.end_user),
+        model_asked=_text(call.model),
+        provider=attempt.provider,
+        status=0,
+        ending=IN_FLIGHT,
+        state="reserved",
+        started_at=call.started_at,
+        duration=0.0,
+    )
+    tried = AttemptRow(
+        call_id=call.id,
+        number=attempt.number,
+        provider=attempt.provider,
+        target=_text(attempt.target),
+        ending=IN_FLIGHT,
+        started_at=attempt.started_at,
+        duration=0.0,
+    )
+    return row, (tried,)
 
 
 def _cost(call: Call, attempt: Attempt) -> int | None:

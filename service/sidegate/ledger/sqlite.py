@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
+from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
+from sidegate.contract.reservations import Claim, Standing
 from sidegate.errors import SidegateError
-from sidegate.ledger import sqlite_rows
+from sidegate.ledger import settlement, sqlite_rows
+from sidegate.ledger.lease import Lease
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled
 from sidegate.ledger.sqlite_file import open_file, open_reader
-from sidegate.ledger.writer import UNAVAILABLE, Writer
+from sidegate.ledger.work import UNAVAILABLE, Opening, Reservation, Settlement, unavailable
+from sidegate.ledger.writer import Writer
+
+RESERVE_SECONDS = 5.0
+"""How long a call waits for its reservation to be durable."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,9 +32,10 @@ T = TypeVar("T")
 class SqliteLedger:
     """A `Ledger` in the file at `path`.
 
-    A settled call waits in memory for at most `batch_seconds` before it is written with the others, at most 100 to a
-    transaction; a kill loses no more than those. With `max_waiting` calls waiting, or a disk that takes nothing, `room`
-    is false; what is settled then is kept in memory and written when that has passed.
+    What a call opens or settles waits in memory for at most `batch_seconds` before it is written with the others, at
+    most 100 to a transaction; a kill loses no more than those. What a call reserves of a budget is written at once,
+    with whatever waits. With `max_waiting` waiting, or a disk that takes nothing, `room` is false; what is settled then
+    is kept in memory and written when that has passed.
     """
 
     def __init__(self, path: Path, clock: Clock, batch_seconds: float, max_waiting: int = 10_000) -> None:
@@ -35,6 +43,7 @@ class SqliteLedger:
         self._clock = clock
         self._batch_seconds = batch_seconds
         self._max_waiting = max_waiting
+        self._lease = Lease(clock)
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(1, "ledger-reader")
@@ -59,11 +68,28 @@ class SqliteLedger:
         except BaseException:
             self._reading.shutdown(wait=False)
             raise
-        self._writer = Writer(connection, self._batch_seconds)
+        self._writer = Writer(connection, self._batch_seconds, self._lease)
+        await self._in_reader(self._writer.tend)
         self._writer.start()
 
+    def opened(self, call: Call) -> None:
+        self._started().add(Opening(settlement.opened(call)))
+
+    async def reserve(self, call: Call, claims: Sequence[Claim]) -> tuple[Standing, ...]:
+        work = Reservation(settlement.opened(call), claims)
+        if self._started().problem is not None or not self._started().add(work):
+            raise unavailable()
+        try:
+            async with asyncio.timeout(RESERVE_SECONDS):
+                return await asyncio.wrap_future(work.answer)
+        except TimeoutError as error:
+            raise unavailable() from error
+
     def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
-        self._started().add((replace(call, settled_at=self._clock.now()), attempts))
+        numbers = range(1, len(attempts) + 1)
+        # What it opened in the same batch need not be written any more.
+        instead = [(call.id, sign * number) for number in numbers for sign in (1, -1)]
+        self._started().add(Settlement((replace(call, settled_at=self._clock.now()), attempts)), instead)
 
     async def call(self, id: str) -> Settled | None:
         # First what waits: a row leaves the memory only once it is in the file.

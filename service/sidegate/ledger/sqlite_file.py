@@ -38,6 +38,22 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (call_id, number)) STRICT, WITHOUT ROWID""",
         "CREATE INDEX calls_by_time ON calls (started_at)",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN owner TEXT",
+        "ALTER TABLE calls ADD COLUMN reconciled TEXT",
+        "CREATE INDEX calls_unfinished ON calls (state, owner) WHERE state <> 'settled'",
+        """CREATE TABLE owners (
+            id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, beats INTEGER NOT NULL,
+            seen_at TEXT NOT NULL) STRICT""",
+        """CREATE TABLE budgets (
+            budget TEXT NOT NULL, subject TEXT NOT NULL, period TEXT NOT NULL,
+            spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0), held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
+            overshoot INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (budget, subject, period)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE holds (
+            call_id TEXT NOT NULL, budget TEXT NOT NULL, subject TEXT NOT NULL, period TEXT NOT NULL,
+            amount INTEGER NOT NULL CHECK (amount >= 0),
+            PRIMARY KEY (call_id, budget, subject, period)) STRICT, WITHOUT ROWID""",
+    ),
 )
 """One entry per schema version, the number of which is `PRAGMA user_version`. Never changed, only added to."""
 
@@ -57,6 +73,13 @@ def open_file(path: Path) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def open_memory() -> sqlite3.Connection:
+    """An empty ledger that lives as long as its connection."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _migrate(connection)
     return connection
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from sidegate.ledger import money
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled
 
 
@@ -23,22 +24,40 @@ _INSERT_CALL = (
     _insert("calls", CallRow)
     + " ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _CALL if name != "id")
-    + " WHERE calls.state = 'reserved'"
+    # A call that was given up for dead while its process only stood still (a suspended machine) is settled after all.
+    + " WHERE calls.state = 'reserved' OR (calls.state = 'unknown' AND calls.error = 'gateway_killed')"
 )
+_OPEN_CALL = f"""INSERT INTO calls ({", ".join(_CALL)}, owner) VALUES ({"?, " * len(_CALL)}?)
+    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider WHERE calls.state = 'reserved'"""
 _INSERT_ATTEMPT = _insert("attempts", AttemptRow)
-_SELECT_CALL = f"SELECT {', '.join(_CALL)} FROM calls WHERE id = ?"
+_OPEN_ATTEMPT = _INSERT_ATTEMPT + " ON CONFLICT DO NOTHING"
+_SELECT_CALL = f"SELECT {', '.join(_CALL)} FROM calls WHERE id = ? AND state <> 'reserved'"
 _SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM attempts WHERE call_id = ? ORDER BY number"
 
 
+def opened(connection: sqlite3.Connection, rows: Settled, owner: str) -> None:
+    """Within a transaction: a call opens an attempt in the name of `owner`. One that is over stays as it is."""
+    call, attempts = rows
+    if connection.execute(_OPEN_CALL, [*_columns(call), owner]).rowcount == 1:
+        connection.executemany(_OPEN_ATTEMPT, [_columns(attempt) for attempt in attempts])
+
+
 def write(connection: sqlite3.Connection, rows: Settled) -> None:
-    """Within a transaction. A call that is settled already stays as it is: each is settled once."""
+    """Within a transaction: settle a call, and the budgets it held of. One that is settled already stays as it is."""
     call, attempts = rows
     if connection.execute(_INSERT_CALL, _columns(call)).rowcount == 1:
+        connection.execute("DELETE FROM attempts WHERE call_id = ?", (call.id,))
         connection.executemany(_INSERT_ATTEMPT, [_columns(attempt) for attempt in attempts])
+        money.settle(connection, call.id, call.cost_nano_usd)
+
+
+def stamp(moment: datetime) -> str:
+    """A time as the file has it: UTC, of fixed width, so that it sorts."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def read(connection: sqlite3.Connection, id: str) -> Settled | None:
-    """One call with its attempts, as of one moment."""
+    """One call that is over, with its attempts, as of one moment."""
     connection.execute("BEGIN")
     try:
         found = connection.execute(_SELECT_CALL, (id,)).fetchone()
@@ -56,7 +75,7 @@ def _columns(row: Struct) -> list[Any]:
 
 def _column(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        return stamp(value)
     if isinstance(value, tuple):
         return msgspec.json.encode(value).decode()
     return value

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
+from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
+from sidegate.contract.reservations import Claim, Reservations, Standing
 from sidegate.errors import ConfigError
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled
+
+if TYPE_CHECKING:
+    import sqlite3
 
 PLACE = "ledger.url"
 
 
-class Ledger(Protocol):
-    """The record of calls. `settle` is for the event loop: it never waits, never fails and never drops a row."""
+class Ledger(Reservations, Protocol):
+    """The record of calls, and what they hold of budgets. `opened` and `settle` are for the event loop: they never
+    wait, never fail and never drop a row."""
 
     @property
     def room(self) -> bool:
@@ -25,7 +32,7 @@ class Ledger(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Calls settled and not yet durable."""
+        """What was opened or settled and is not yet durable."""
         ...
 
     @property
@@ -37,12 +44,16 @@ class Ledger(Protocol):
         """Raises `ConfigError` where the store cannot be used."""
         ...
 
+    def opened(self, call: Call) -> None:
+        """Record that a call opens its last attempt, before its provider is reached: it is `reserved` until settled."""
+        ...
+
     def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
-        """Record a call that has ended. Settling the same call again changes nothing."""
+        """Record a call that has ended, and charge it to what it holds of. Settling it again changes nothing."""
         ...
 
     async def call(self, id: str) -> Settled | None:
-        """What is on record of a call: everything settled before is seen, durable or not."""
+        """What is on record of a call that is over: everything settled before is seen, durable or not."""
         ...
 
     async def flush(self) -> None:
@@ -55,13 +66,14 @@ class Ledger(Protocol):
 
 
 class NullLedger:
-    """No store: the last 1,000 calls are kept in memory, so that they can be asked for."""
+    """No store: the last 1,000 calls are kept in memory, so that they can be asked for, and so is what budgets hold."""
 
     KEPT = 1000
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._calls: OrderedDict[str, Settled] = OrderedDict()
+        self._money: sqlite3.Connection | None = None
         self.room = True
         self.waiting = 0
         self.problem: str | None = None
@@ -69,9 +81,24 @@ class NullLedger:
     async def start(self) -> None:
         """Nothing to open."""
 
+    def opened(self, call: Call) -> None:
+        """What is not durable need not be said beforehand."""
+
+    async def reserve(self, call: Call, claims: Sequence[Claim]) -> tuple[Standing, ...]:
+        # By the same statements as in a file; loaded only where there is a budget.
+        from sidegate.ledger import money
+        from sidegate.ledger.sqlite_file import open_memory
+
+        self._money = self._money or open_memory()
+        return money.reserve(self._money, call.id, claims)
+
     def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
         if call.id in self._calls:
             return
+        if self._money is not None:
+            from sidegate.ledger import money
+
+            money.settle(self._money, call.id, call.cost_nano_usd)
         self._calls[call.id] = (replace(call, settled_at=self._clock.now()), attempts)
         if len(self._calls) > self.KEPT:
             self._calls.popitem(last=False)
@@ -83,7 +110,9 @@ class NullLedger:
         """Nothing is durable here."""
 
     async def stop(self) -> None:
-        """Nothing to close."""
+        if self._money is not None:
+            self._money.close()
+            self._money = None
 
 
 def open_ledger(url: str, clock: Clock, batch_seconds: float) -> Ledger:

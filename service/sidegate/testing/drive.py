@@ -15,6 +15,7 @@ from sidegate.contract.plugin import Handler, Plugin
 from sidegate.contract.reply import Reply
 from sidegate.counters.rates import LocalRates
 from sidegate.counters.slots import LocalSlots
+from sidegate.ledger.store import NullLedger
 from sidegate.pipeline import chain
 
 
@@ -76,6 +77,8 @@ def host(clock: Clock | None = None, **given: Any) -> Host:
         "slots": LocalSlots(clock),
         "log": KeptEvents(),
         "metrics": _NoMetrics(),
+        "http": NoHttp(),
+        "ledger": NullLedger(clock),
         "state": Path("var"),
     }
     return Host(**{**made, **given})

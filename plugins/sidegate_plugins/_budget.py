@@ -1,0 +1,129 @@
+"""Budgets: what may be spent, by whom, in which time. The settings, and the period a moment belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal, InvalidOperation
+from itertools import product
+from typing import Annotated, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sidegate.contract import Call
+
+NANO: Final = 10**9
+_MOST_USD = 10**8
+BUCKETS: Final = 12
+"""A rolling window moves in steps of a twelfth of itself."""
+
+By: TypeAlias = Literal["caller", "end_user", "key", "team", "tag", "model", "route"]
+
+
+class Rolling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The last hours, whenever it is."""
+
+    hours: Annotated[int, Meta(ge=1, le=8760, description="How many; counted in steps of a twelfth of them.")]
+
+
+class Budget(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An amount for a time, shared by all calls or by those of one caller, team, ... each."""
+
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="What ledger and metrics call it; keeps it."),
+    ]
+    amount_usd: Annotated[str | int | float, Meta(description="USD in each period; a string is a decimal.")]
+    per: Annotated[tuple[By, ...], Meta(description="Whose: each combination has the whole amount. Empty: one.")] = ()
+    period: Annotated[
+        Literal["day", "week", "month"] | Rolling,
+        Meta(description="Weeks begin on Monday; or `{hours: N}`, rolling."),
+    ] = "month"
+    timezone: Annotated[str, Meta(description="When days begin: `UTC`, or an IANA name.")] = "UTC"
+    hard: Annotated[bool, Meta(description="Refuse what may go over it; otherwise only say so.")] = True
+    models: Annotated[
+        tuple[str, ...], Meta(description="Names that calls ask for and that count; a name may end in `*`.")
+    ] = ("*",)
+
+
+class Ready:
+    """A budget, checked. Raises `ValueError` where it cannot work."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.name = budget.name
+        self.hard = budget.hard
+        self.limit = _nano(budget)
+        self._per = budget.per
+        self._period = budget.period
+        self._zone = _zone(budget)
+        self._exact = frozenset(name for name in budget.models if not name.endswith("*"))
+        self._prefixes = tuple(name[:-1] for name in budget.models if name.endswith("*"))
+
+    def covers(self, model: str) -> bool:
+        """Whether calls that ask for this name count."""
+        return model in self._exact or model.startswith(self._prefixes)
+
+    def subjects(self, call: Call) -> Iterator[str]:
+        """Whose share a call takes from: one, or one for each of its caller's tags. Nobody is a subject too."""
+        for values in product(*(_values(by, call) for by in self._per)):
+            yield msgspec.json.encode(values).decode()
+
+    def period(self, now: datetime) -> tuple[str, str]:
+        """The period a moment belongs to, and the first that counts with it. As text, both sort by time."""
+        if isinstance(self._period, Rolling):
+            return _rolling(now, self._period.hours)
+        local = now.astimezone(self._zone)
+        if self._period == "month":
+            name = local.strftime("%Y-%m")
+        else:
+            name = (local.date() - timedelta(days=local.weekday() if self._period == "week" else 0)).isoformat()
+        return name, name
+
+
+def _rolling(now: datetime, hours: int) -> tuple[str, str]:
+    """The present twelfth, and the twelve before it: what is older than the window and one step no longer counts."""
+    step = hours * 3600 // BUCKETS
+    begins = int(now.timestamp()) // step * step
+    first, since = (datetime.fromtimestamp(at, UTC) for at in (begins, begins - BUCKETS * step))
+    return first.strftime("%Y-%m-%dT%H:%M"), since.strftime("%Y-%m-%dT%H:%M")
+
+
+def _values(by: By, call: Call) -> tuple[str, ...]:
+    caller = call.caller
+    if by == "tag":
+        return tuple(_text(tag) for tag in dict.fromkeys(caller.tags)) or ("",)
+    found = {
+        "caller": caller.name,
+        "end_user": call.end_user,
+        "key": caller.key_id,
+        "team": caller.team,
+        "model": call.model,
+        "route": call.route,
+    }
+    return (_text(found[by] or ""),)
+
+
+def _text(value: str) -> str:
+    """Fit for UTF-8: header values may hold surrogates, which no database takes."""
+    return value[:256].encode("utf-8", "replace").decode()
+
+
+def _nano(budget: Budget) -> int:
+    try:
+        nano = Decimal(str(budget.amount_usd)) * NANO
+    except InvalidOperation as error:
+        raise ValueError(f"budgets.{budget.name}.amount_usd: not a number") from error
+    if not nano.is_finite() or not 0 <= nano <= _MOST_USD * NANO or nano != nano.to_integral_value():
+        raise ValueError(f"budgets.{budget.name}.amount_usd: must be 0 to {_MOST_USD:,}, no finer than 0.000000001")
+    return int(nano)
+
+
+def _zone(budget: Budget) -> tzinfo:
+    if budget.timezone == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(budget.timezone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"budgets.{budget.name}.timezone: no such time zone on this machine") from error

@@ -1,0 +1,127 @@
+"""Leases: which process a reservation belongs to, and whether it lives. What the dead left open becomes `unknown`.
+
+A process counts its own beats up in the file. Whoever watches takes it for dead when the count has not moved for
+`LEASE_SECONDS` of the watcher's own monotonic clock: no two clocks are ever compared, so a clock that jumps frees
+nothing. On the same machine a process that is gone is known at once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from sidegate.contract.host import Clock
+from sidegate.ledger.sqlite_rows import stamp
+
+BEAT_SECONDS: Final = 5.0
+LEASE_SECONDS: Final = 30.0
+GATEWAY_KILLED: Final = "gateway_killed"
+
+_BEAT = """INSERT INTO owners (id, host, pid, beats, seen_at) VALUES (:id, :host, :pid, :beats, :now)
+    ON CONFLICT (id) DO UPDATE SET beats = excluded.beats, seen_at = excluded.seen_at"""
+_OWNERS = """SELECT DISTINCT calls.owner, owners.host, owners.pid, owners.beats
+    FROM calls LEFT JOIN owners ON owners.id = calls.owner
+    WHERE calls.state = 'reserved' AND calls.owner IS NOT NULL AND calls.owner <> ?"""
+_ABANDON_ATTEMPTS = """UPDATE attempts SET ending = 'failed', error = :error WHERE ending = 'in_flight' AND call_id IN
+    (SELECT id FROM calls WHERE state = 'reserved' AND owner = :owner)"""
+_ABANDON = """UPDATE calls SET state = 'unknown', status = 500, ending = 'failed', error = :error, settled_at = :now,
+    duration = max(0.0, coalesce((julianday((SELECT seen_at FROM owners WHERE id = :owner)) - julianday(started_at))
+        * 86400, 0.0))
+    WHERE state = 'reserved' AND owner = :owner"""
+
+
+class Lease:
+    """This process's own, and what it has seen of the others. For one thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.id = secrets.token_hex(8)
+        """This process, this time: a restart is another owner."""
+        self._clock = clock
+        self._machine = ""
+        self._beats = 0
+        self._beaten = 0.0
+        self._looked = 0.0
+        self._seen: dict[str, tuple[int | None, float]] = {}
+
+    def due(self) -> bool:
+        """Whether a beat is due, where something is reserved in this process's name."""
+        return not self._beats or self._clock.monotonic() - self._beaten >= BEAT_SECONDS
+
+    def beat(self, connection: sqlite3.Connection) -> None:
+        """Within a transaction: say that this process lives."""
+        self._machine = self._machine or machine()
+        self._beats += 1
+        self._beaten = self._clock.monotonic()
+        now = stamp(self._clock.now())
+        names = {"id": self.id, "host": self._machine, "pid": os.getpid(), "beats": self._beats, "now": now}
+        connection.execute(_BEAT, names)
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        """This process ends, and has left nothing open."""
+        connection.execute("DELETE FROM owners WHERE id = ?", (self.id,))
+
+    def abandon(self, connection: sqlite3.Connection) -> int:
+        """Mark what dead processes left open, in a transaction of its own. Gives how many calls. At most every 5 s."""
+        if self._looked and self._clock.monotonic() - self._looked < BEAT_SECONDS:
+            return 0
+        try:
+            dead = self._dead(connection)
+            return abandon(connection, dead, stamp(self._clock.now())) if dead else 0
+        finally:
+            self._looked = self._clock.monotonic()
+
+    def _dead(self, connection: sqlite3.Connection) -> list[str]:
+        now = self._clock.monotonic()
+        dead = []
+        seen: dict[str, tuple[int | None, float]] = {}
+        for owner, host, pid, beats in connection.execute(_OWNERS, (self.id,)).fetchall():
+            before = self._seen.get(owner)
+            seen[owner] = before if before is not None and before[0] == beats else (beats, now)
+            if now - seen[owner][1] >= LEASE_SECONDS or is_gone(host, pid):
+                dead.append(owner)
+        self._seen = seen
+        return dead
+
+
+def abandon(connection: sqlite3.Connection, owners: list[str], now: str) -> int:
+    """Mark all that these owners left open, once: a call that is no longer `reserved` stays as it is."""
+    count = 0
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for owner in owners:
+            names = {"owner": owner, "error": GATEWAY_KILLED, "now": now}
+            connection.execute(_ABANDON_ATTEMPTS, names)
+            count += connection.execute(_ABANDON, names).rowcount
+            connection.execute("DELETE FROM owners WHERE id = ?", (owner,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return count
+
+
+def machine() -> str:
+    """This machine since it started, and the process ids' name space: where a process id means the same process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def is_gone(host: str | None, pid: int | None) -> bool:
+    """Whether the process is known to have ended. False where that cannot be said from here."""
+    if host is None or pid is None or " " not in host or host != machine():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
