@@ -69,20 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     plugins = commands.add_parser("plugins", help="show what a config may use, and the settings of each plugin")
     plugins.add_argument("name", nargs="?", metavar="NAME", help="only this one, with its settings")
     plugins.add_argument("--json", action="store_true", help="for programs, with JSON Schemas")
-    return parser
-
-
-def _run(options: argparse.Namespace) -> int:
-    match options.command:
-        case "serve":
-            return _serve(options.config)
-        case "check":
-            from sidegate.commands.check import run as check
-
-            return check(options.config)
-        case "explain":
-            from sidegate.commands.explain import run as explain
-
 
     prices = commands.add_parser("prices", help="show what each model costs, and where that price comes from")
     prices.add_argument("config", type=Path, metavar="CONFIG")
@@ -104,21 +90,21 @@ def _run(options: argparse.Namespace) -> int:
     answer.add_argument("--settle", metavar="ID", help="this call has cost what --cost says")
     reconcile.add_argument("--cost", metavar="USD", help="with --settle")
     reconcile.add_argument("--json", action="store_true", help="for programs")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "serve":
+            return _serve(options.config)
+        case "check":
+            from sidegate.commands.check import run as check
+
+            return check(options.config)
+        case "explain":
+            from sidegate.commands.explain import run as explain
+
             return explain(options.config, options.json)
-        case _:
-            from sidegate.commands.plugins import run as plugins
-
-            return plugins(options.name, options.json)
-
-
-def _serve(path: Path | None) -> int:
-    from sidegate.config import read_config
-    from sidegate.errors import ConfigError
-
-    if path is None and not DEFAULT_CONFIG.exists():
-        raise ConfigError("", f"no config: name one, or write {DEFAULT_CONFIG}")
-    loaded = read_config(path or DEFAULT_CONFIG, os.environ)
-    for warning in loaded.warnings:
         case "usage":
             from sidegate.commands.usage import run as usage
 
@@ -138,6 +124,20 @@ def _serve(path: Path | None) -> int:
                 cost=options.cost,
                 as_json=options.json,
             )
+        case _:
+            from sidegate.commands.plugins import run as plugins
+
+            return plugins(options.name, options.json)
+
+
+def _serve(path: Path | None) -> int:
+    from sidegate.config import read_config
+    from sidegate.errors import ConfigError
+
+    if path is None and not DEFAULT_CONFIG.exists():
+        raise ConfigError("", f"no config: name one, or write {DEFAULT_CONFIG}")
+    loaded = read_config(path or DEFAULT_CONFIG, os.environ)
+    for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     from sidegate.gateway import serve  # the whole of the service: only once the config is right
 

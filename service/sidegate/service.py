@@ -59,6 +59,7 @@ class Service:
             log=log,
             metrics=self.metrics,
             models=self.catalogue.models(),
+            ledger=self.ledger,
             state=Path(settings.state),
             tell=self.told.append,
         )
@@ -67,7 +68,6 @@ class Service:
             clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
         )
         self.handlers: Mapping[str, Handler] = {
-            ledger=self.ledger,
             name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
         }
         self.created = int(clock.now().timestamp())
@@ -129,6 +129,14 @@ class Service:
                     raise Refusal(503, "ledger_unavailable", "The gateway cannot record calls.", retry_after=5)
                 return await router(call)
 
+    async def _ask(self, call: Call) -> Reply:
+        """An attempt asks its provider: it is on record before, and held of budgets where a plugin says so."""
+        if call.notes.reserve is None:
+            self.ledger.opened(call)
+        else:
+            await call.notes.reserve(call)
+        return await answer(self.upstreams, call)
+
     def _settle(self, call: Call, reply: Reply, seconds: float) -> None:
         self.ledger.settle(*settle(call, reply, seconds))
         self.metrics.ended(call, reply, seconds)
@@ -144,12 +152,4 @@ class Service:
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             self.metrics.lag.observe(max(0.0, loop.time() - due))
-    async def _ask(self, call: Call) -> Reply:
-        """An attempt asks its provider: it is on record before, and held of budgets where a plugin says so."""
-        if call.notes.reserve is None:
-            self.ledger.opened(call)
-        else:
-            await call.notes.reserve(call)
-        return await answer(self.upstreams, call)
-
             self.live.check(send_timeout)
