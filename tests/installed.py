@@ -99,6 +99,7 @@ class Served:
     seconds: float
     """From the start of the process until `/readyz` was 200."""
     log: Path
+    pid: int
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def served(
         while status(f"{url}/readyz") != 200:
             assert time.monotonic() < began + ready, log.read_text()
             time.sleep(0.02)
-        yield Served(url, log.read_text(), time.monotonic() - began, log)
+        yield Served(url, log.read_text(), time.monotonic() - began, log, process.pid)
         process.terminate()
         assert process.wait(STOP_SECONDS) == 0, log.read_text()
     finally:

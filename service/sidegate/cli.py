@@ -1,4 +1,4 @@
-"""The command line: `sidegate serve`, `check`, `explain`, `plugins`.
+"""The command line: `sidegate serve`, `check`, `explain`, `plugins`, `prices`, `usage`.
 
 Exit codes: 0 fine, 2 the config (or the command line) is wrong, 130 interrupted. A mistake in a config is one line on
 standard error, never a traceback. Heavy imports wait until a command needs them: this one is run at every start.
@@ -24,13 +24,27 @@ OK = 0
 MISTAKE = 2
 INTERRUPTED = 130
 
+USAGE = {
+    "by": ("NAMES", "what to tell apart, with commas: caller, model, day, ... (default: model)"),
+    "since": ("TIME", "7d, 24h, 2026-11-22, or a date and time (default: 7d)"),
+    "until": ("TIME", "the same; not included (default: now)"),
+    "timezone": ("NAME", "whose days and hours, such as Europe/Berlin (default: UTC)"),
+    "where": ("NAME=VALUE", "only such calls, as in caller=ann; may stand there several times"),
+}
+"""The options of `usage` that make up its question."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     from sidegate.errors import ConfigError
 
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, stray = parser.parse_known_args(arguments)
+    if options.command == "prices" and not any(word.startswith("-") for word in stray):
+        # Before Python 3.12, argparse takes no more models after an option.
+        options.models += stray
+    elif stray:
+        parser.error(f"unrecognized arguments: {' '.join(stray)}")
     if options.command is None:
         parser.print_help(sys.stderr)
         return MISTAKE
