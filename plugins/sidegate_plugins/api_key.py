@@ -1,27 +1,28 @@
 """Who calls, by API key. The config knows digests only; whoever has no key, or a wrong or expired one, gets 401.
 
 A key comes as `Authorization: Bearer KEY`, `x-api-key`, `x-goog-api-key` or `api-key`: what the SDKs send. Never in the
-URL, where proxies would log it. Put it first but for `log`: plugins further in go by the caller it finds.
+URL, where proxies would log it. Put it first but for `log`: plugins further in go by the caller it finds. Behind a plugin
+that names callers too, such as `jwt` with `pass_others`, it needs `skip_named`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import Call, Caller, Handler, Host, Plugin, Reply
-from sidegate.errors import BadRequest, Refusal
+from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Plugin, Reply
+from sidegate.errors import Refusal
+from sidegate_plugins._credential import header_values, named_end_user
 from sidegate_plugins._keys import Key, by_digest, keep_first, key_digest, new_key, plain_digest, read_keys
 
 __all__ = ["ApiKey", "Key", "Settings", "key_digest", "new_key"]
 
 _LONGEST_KEY = 512
-_LONGEST_USER = 256
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sidegate"'}
 
 
@@ -37,6 +38,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     end_user_header: Annotated[
         str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a key that may do so names its end user.")
     ] = "x-end-user"
+    skip_named: Annotated[
+        bool, Meta(description="Let calls pass whose caller an earlier plugin named; their keys are not looked at.")
+    ] = False
 
 
 class ApiKey(Plugin[Settings]):
@@ -66,6 +70,8 @@ class ApiKey(Plugin[Settings]):
         return await asyncio.to_thread(read_keys, path, False)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
+        if self.settings.skip_named and call.caller is not ANONYMOUS:
+            return await handler(call)
         key = self._key(_credential(call.headers))
         call.caller = Caller(
             name=key.name,
@@ -74,7 +80,7 @@ class ApiKey(Plugin[Settings]):
             tags=key.tags,
             names_end_users=key.names_end_users,
         )
-        call.end_user = self._end_user(call) if key.names_end_users else None
+        call.end_user = named_end_user(call, self.settings.end_user_header) if key.names_end_users else None
         return await handler(call)
 
     def _key(self, credential: str) -> Key:
@@ -86,21 +92,15 @@ class ApiKey(Plugin[Settings]):
             raise _wrong()
         return key
 
-    def _end_user(self, call: Call) -> str | None:
-        name = call.headers.get(self.settings.end_user_header)
-        if not name and call.operation in ("chat", "text_completion", "embeddings"):
-            name = call.request.user
-        if not name:
-            return None
-        if len(name) > _LONGEST_USER or not name.isprintable():
-            raise BadRequest("The end user's name must be at most 256 printable characters.", code="invalid_end_user")
-        return name
-
 
 def _credential(headers: Mapping[str, str]) -> str:
     """The one key the request brings, whichever way. Raises `Refusal` 401."""
-    found = [*_values(headers, "x-api-key"), *_values(headers, "x-goog-api-key"), *_values(headers, "api-key")]
-    for value in _values(headers, "authorization"):
+    found = [
+        *header_values(headers, "x-api-key"),
+        *header_values(headers, "x-goog-api-key"),
+        *header_values(headers, "api-key"),
+    ]
+    for value in header_values(headers, "authorization"):
         scheme, _, rest = value.partition(" ")
         if scheme.lower() != "bearer":
             raise _wrong()
@@ -111,13 +111,6 @@ def _credential(headers: Mapping[str, str]) -> str:
     if any(other != key for other in found) or not 0 < len(key) <= _LONGEST_KEY or not key.isascii():
         raise _wrong()
     return key
-
-
-def _values(headers: Mapping[str, str], name: str) -> Iterable[str]:
-    getall = getattr(headers, "getall", None)
-    if getall is not None:
-        return [str(value) for value in getall(name, ())]
-    return [headers[name]] if name in headers else []
 
 
 def _wrong() -> Refusal:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from sidegate.contract import ANONYMOUS, Call, Request
+from sidegate.contract import ANONYMOUS, Call, Caller, Request
 from sidegate.errors import BadRequest, Refusal
 from sidegate_plugins.api_key import ApiKey, Key, Settings, key_digest, new_key
 from tests.plugins.calls import HandClock, a_call, a_host, answer
@@ -234,3 +234,19 @@ def test_new_keys_are_long_and_never_the_same() -> None:
     keys = {new_key() for _ in range(100)}
     assert len(keys) == 100
     assert all(len(key) == 46 and key.startswith("sg-") for key in keys)
+
+
+async def test_whom_an_earlier_plugin_named_needs_no_key_where_that_is_said() -> None:
+    named, clock = Caller("by-token"), HandClock()
+    call = a_call(clock, caller=named, end_user="bob", headers={"x-api-key": "sg-wrong"})
+    await a_plugin(clock, skip_named=True)(call, answer)
+    assert (call.caller, call.end_user) == (named, "bob")
+    with pytest.raises(Refusal):
+        await a_plugin(clock)(call, answer)
+
+
+async def test_nobody_is_not_named() -> None:
+    plugin = a_plugin(HandClock(), skip_named=True)
+    assert (await refusal(plugin, {"x-api-key": "sg-wrong"})).code == "invalid_api_key"
+    assert (await refusal(plugin, {})).code == "missing_api_key"
+    assert (await passed(plugin, {"x-api-key": SECRET})).caller.name == "ann"

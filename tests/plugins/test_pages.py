@@ -16,7 +16,7 @@ from sidegate.contract import Plugin
 from tests.plugins.calls import HandClock, a_host
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = ("api_key", "model_access", "rate_limit", "concurrency", "idempotency", "log")
+PAGES = ("api_key", "jwt", "model_access", "rate_limit", "concurrency", "idempotency", "log")
 
 
 def plugin(name: str) -> type[Plugin[Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.chunk import Chunk
-from sidegate.contract.host import Clock, Host, SystemClock
+from sidegate.contract.host import Clock, Host, NoHttp, SystemClock
 from sidegate.contract.meaning import BlockEnd, End, Finish, Part, Report, Request, Start, Text, Usage
 from sidegate.contract.plugin import Handler, Plugin
 from sidegate.contract.reply import Reply
@@ -69,7 +69,7 @@ class _NoMetrics:
 
 
 def host(clock: Clock | None = None, **given: Any) -> Host:
-    """A host with everything in memory; `given` replaces what the test looks at."""
+    """A host with everything in memory, from which nothing is reached; `given` replaces what the test looks at."""
     clock = clock or SystemClock()
     made: dict[str, Any] = {
         "clock": clock,
