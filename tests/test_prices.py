@@ -240,13 +240,11 @@ async def test_a_model_without_a_price_of_its_input_is_not_free(book: PriceBook)
 # --- which provider ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_address_says_whose_prices_count(tmp_path: Path, state: Path) -> None:
-    urls = {**URLS, "own": OWN, "lookalike": "https://api.openai.com.evil.example/v1", "demo": ""}
+async def test_the_address_says_whose_prices_count(state: Path) -> None:
+    urls = {**URLS, "own": OWN, "demo": ""}
     book = a_book(state, urls)
     await book.load()
-    assert {name for name in urls if book.knows(name)} >= set(URLS)
-    assert not book.knows("own")
-    assert not book.knows("demo")
+    assert {name for name in urls if book.knows(name)} == set(URLS)
     assert book.find("own", "gpt-4o") is None
     assert book.find("nobody", "gpt-4o") is None
     azure, openai = book.find("azure", "gpt-4o"), book.find("openai", "gpt-4o")
