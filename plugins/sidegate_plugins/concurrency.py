@@ -17,7 +17,7 @@ from sidegate.contract import Call, Handler, Host, Plugin, Reply
 _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""
 
-Operation = Literal["chat", "text_completion", "embeddings", "models", "calls"]
+Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"]
 
 
 class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -21,7 +21,7 @@ _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""
 
 Pattern = Annotated[str, Meta(min_length=1, pattern=r"^[^*]*\*?$")]
-Operation = Literal["chat", "text_completion", "embeddings", "models", "calls"]
+Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"]
 
 
 class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Records: the operations that answer from what the gateway knows itself, models and calls."""
+"""Records: the operations that answer from what the gateway knows itself: models, calls and usage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Reply
-from sidegate.errors import Cancelled, Ending, Refusal
+from sidegate.errors import BadRequest, Cancelled, Ending, Refusal
+from sidegate.ledger.report_query import read_query
+from sidegate.ledger.report_text import as_json
+from sidegate.ledger.reports import Reports
 from sidegate.ledger.store import Ledger
 from sidegate.live import Live, LiveCall
 from sidegate.upstream.choice import Catalogue
@@ -57,6 +60,15 @@ async def cancel_call(call: Call, live: Live) -> Reply:
     ending = running.reply.ending.value if running.reply is not None else None
     body = {"id": call.subject, "state": "in_flight" if ending is None else "ended", "ending": ending}
     return await _send(call, msgspec.json.encode(body))
+
+
+async def answer_usage(call: Call, reports: Reports, clock: Clock) -> Reply:
+    """What the caller itself has used, whatever else is asked for."""
+    asked = {name: msgspec.json.decode(values, type=list[str]) for name, values in call.asked.fields.items()}
+    if asked.pop("format", ["json"]) != ["json"]:
+        raise BadRequest("`format` can only be json here.", param="format")
+    query = read_query(asked, clock.now(), caller=call.caller.name)
+    return await _send(call, as_json(await reports.report(query)))
 
 
 def _own(call: Call, live: Live) -> dict[str, LiveCall]:

@@ -16,16 +16,19 @@ from sidegate.contract.reply import Reply
 from sidegate.counters.rates import LocalRates
 from sidegate.counters.slots import LocalSlots
 from sidegate.errors import Refusal
+from sidegate.ledger.reports import open_reports
 from sidegate.ledger.settlement import settle
 from sidegate.ledger.store import open_ledger
 from sidegate.live import Live
 from sidegate.loader import LoadedPipeline, load, start, stop
 from sidegate.pipeline import chain
-from sidegate.records import answer_calls, answer_models, cancel_call
+from sidegate.prices.book import PriceBook
+from sidegate.records import answer_calls, answer_models, answer_usage, cancel_call
 from sidegate.settings import Settings
 from sidegate.telemetry.metrics import Metrics
 from sidegate.upstream.catalogue import make_circuits, make_upstreams
 from sidegate.upstream.choice import Catalogue
+from sidegate.upstream.client import Client
 from sidegate.upstream.router import Router, answer
 from sidegate.upstream.transport import Transport
 
@@ -48,9 +51,13 @@ class Service:
         self.catalogue = Catalogue(settings.models)
         self.metrics = Metrics(self.catalogue.label)
         self.ledger = open_ledger(settings.ledger.url, clock, settings.ledger.batch_seconds)
+        self.reports = open_reports(settings.ledger.url)
         self.transport = Transport(self.metrics.reconnected)
+        self.client = Client()
         self.upstreams = make_upstreams(settings.providers, self.transport, clock, self.metrics.key_rested)
         self.circuits = make_circuits(settings.providers, self.catalogue, clock, self.metrics.watch_target)
+        urls = {name: provider.base_url for name, provider in settings.providers.items()}
+        self.prices = PriceBook(urls, Path(settings.state), clock, log, self.told.append)
         self.random = Random()  # for pauses and weights: no secret hangs on it
         self.host = Host(
             clock=clock,
@@ -58,9 +65,11 @@ class Service:
             slots=LocalSlots(clock),
             log=log,
             metrics=self.metrics,
+            http=self.client,
             models=self.catalogue.models(),
             ledger=self.ledger,
             state=Path(settings.state),
+            prices=self.prices,
             tell=self.told.append,
         )
         self.plugins = load(settings, self.host, base)
@@ -85,9 +94,11 @@ class Service:
         self.metrics.watch_ledger(lambda: self.ledger.waiting)
         self.metrics.in_flight.set_function(lambda: len(self.live))
         await self.transport.start()
+        await self.client.start()
         try:
             await start(self.plugins)
         except BaseException:
+            await self.client.stop()
             await self.transport.stop()
             await self.ledger.stop()
             raise
@@ -101,7 +112,9 @@ class Service:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
         await stop(self.plugins)
+        await self.client.stop()
         await self.transport.stop()
+        self.reports.stop()
         await self.ledger.stop()
 
     def router(self, attempt_handler: Handler) -> Router:
@@ -122,6 +135,8 @@ class Service:
                 return await answer_models(call, self.catalogue, self.created)
             case "calls":
                 return await answer_calls(call, self.live, self.ledger, self.clock)
+            case "usage":
+                return await answer_usage(call, self.reports, self.clock)
             case "cancel":
                 return await cancel_call(call, self.live)
             case _:

@@ -168,7 +168,7 @@ class Route(Strict, frozen=True, kw_only=True):
         str, Meta(pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="Path before the API's own, such as /team-a.")
     ] = ""
     operations: Annotated[
-        tuple[Literal["chat", "text_completion", "embeddings", "models", "calls"], ...],
+        tuple[Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"], ...],
         Meta(description="All if left out."),
     ] = ()
     on_disconnect: Annotated[

@@ -42,7 +42,7 @@ def make_app(service: Service) -> web.Application:
 
 def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]]:
     handler = service.handlers[route.pipeline]
-    served = route.operations or ("chat", "text_completion", "embeddings", "models", "calls")
+    served = route.operations or ("chat", "text_completion", "embeddings", "models", "calls", "usage")
     found: list[tuple[str, Endpoint, str]] = [
         (route.prefix + path, CallEndpoint(service, route, handler, DIALECTS[name]).answer, "POST")
         for path, name in CALLS.items()
@@ -61,6 +61,9 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         cancel = RecordEndpoint(service, route, handler, "cancel", Own()).answer
         one = route.prefix + "/v1/calls/{id:[0-9a-f]{32}}"
         found += [(route.prefix + "/v1/calls", calls, "GET"), (one, calls, "GET"), (one, cancel, "DELETE")]
+    if "usage" in served:
+        usage = RecordEndpoint(service, route, handler, "usage", Own()).answer
+        found.append((route.prefix + "/v1/usage", usage, "GET"))
     return found
 
 

@@ -9,6 +9,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from sidegate.http.outermost import outermost
 from sidegate.http.server import SERVER
+from sidegate.http.usage import add_usage
 from sidegate.service import Service
 
 _EOF = b"# EOF\n"
@@ -29,7 +30,7 @@ def add_health(app: web.Application, service: Service) -> None:
 
 
 def make_admin_app(service: Service) -> web.Application:
-    """The admin listener: health and metrics."""
+    """The admin listener: health, metrics and usage."""
     app = web.Application(middlewares=[outermost])
     add_health(app, service)
 
@@ -46,6 +47,7 @@ def make_admin_app(service: Service) -> web.Application:
         return response
 
     app.router.add_get("/metrics", metrics)
+    add_usage(app, service)
     return app
 
 

@@ -75,6 +75,6 @@ def _voice(path: str) -> Voice:
     """The words of a path that nobody serves: those of the vendor whose path it most looks like."""
     if "/v1/messages" in path:
         return DIALECTS["anthropic.messages"]
-    if "/v1/calls" in path or "/v1/" not in path:
+    if "/v1/calls" in path or "/v1/usage" in path or "/v1/" not in path:
         return Own()
     return DIALECTS["openai.chat"]

@@ -1,10 +1,12 @@
-"""Record routes: models and calls, answered from what the gateway knows itself. The same pipeline, no provider."""
+"""Record routes: models, calls, usage, answered from what the gateway knows itself. The same pipeline, no provider."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 from aiohttp import web
+from msgspec import Raw
 
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.plugin import Handler
@@ -12,6 +14,7 @@ from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head
 from sidegate.http.replies import Voice
+from sidegate.http.usage import fields
 from sidegate.outlet import BufferOutlet
 from sidegate.service import Service
 from sidegate.settings import Route
@@ -40,11 +43,14 @@ class RecordEndpoint:
             outlet=outlet,
             started=service.clock.monotonic(),
             started_at=service.clock.now(),
-            asked=Asked(headers=request.headers, wrong=_mistake(request)),
+            asked=Asked(headers=request.headers, fields=self._fields(request), wrong=_mistake(request)),
             route=self._route.name,
         )
         call.subject = subject
         return await self._exchange.run(call, outlet, None)
+
+    def _fields(self, request: web.Request) -> Mapping[str, Raw]:
+        return fields(request) if self._operation == "usage" else {}
 
 
 def _mistake(request: web.Request) -> SidegateError | None:
