@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from base64 import urlsafe_b64decode
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
-from joserfc.errors import JoseError
-from joserfc.jwk import JWKRegistry, OctKey
-from joserfc.jws import JWSRegistry
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from sidegate.contract import Host
 from sidegate.errors import ConnectError, PhaseTimeout, ProviderError, SidegateError
+from sidegate_plugins._jwk import Jwk, Key, hmac_key, read_keys
 from sidegate_plugins._jwt_issuer import check_url, is_loopback
 
 RETRY_SECONDS = 5.0
@@ -25,33 +22,6 @@ UNKNOWN_KID_SECONDS = 30.0
 
 _DISCOVERY = "/.well-known/openid-configuration"
 _MAX_BYTES = 256 * 1024
-_MOST_KEYS = 64
-_MODULUS_BITS = range(2048, 8193)
-"""Of RSA: shorter is weak (NIST SP 800-131A), verifying by a longer one takes long."""
-_EXPONENT_BITS = range(2, 65)
-
-
-class Key:
-    """A key, and what it verifies."""
-
-    def __init__(self, kid: str | None, key: Any) -> None:
-        self.kid = kid
-        self._key = key
-
-    def fits(self, algorithm: str) -> bool:
-        """Whether kind, curve, use and `alg` of the key let it verify such a signature."""
-        try:
-            JWSRegistry.algorithms[algorithm].check_key(self._key)
-        except (JoseError, AttributeError):
-            return False
-        return True
-
-    def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
-        """The algorithm is one of the config's, never the token's own choice."""
-        try:
-            return self.fits(algorithm) and JWSRegistry.algorithms[algorithm].verify(signed, signature, self._key)
-        except (JoseError, ValueError):
-            return False
 
 
 class KeySource(Protocol):
@@ -87,7 +57,7 @@ class SecretKey:
     look_at = math.inf
 
     def __init__(self, secret: str) -> None:
-        self._key = Key(None, OctKey.import_key(secret.encode()))
+        self._key = hmac_key(secret)
 
     async def ready(self) -> bool:
         return True
@@ -118,29 +88,7 @@ class _Document(Struct):
     jwks_uri: str
 
 
-class _Set(Struct):
-    keys: list[Raw]
-
-
-class _Jwk(Struct, frozen=True, omit_defaults=True):
-    """The public part of a JWK, RFC 7517 and 7518; what else it says is left out, a private part above all."""
-
-    kty: str
-    kid: str | None = None
-    use: str | None = None
-    key_ops: tuple[str, ...] | None = None
-    alg: str | None = None
-    crv: str | None = None
-    x: str | None = None
-    y: str | None = None
-    n: str | None = None
-    e: str | None = None
-
-
 _documents = msgspec.json.Decoder(_Document)
-_sets = msgspec.json.Decoder(_Set)
-_jwks = msgspec.json.Decoder(_Jwk)
-_WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class IssuerKeys:
@@ -153,7 +101,7 @@ class IssuerKeys:
         self._times = times
         self._tell = tell
         self._found_url = ""
-        self._keys: dict[_Jwk, Key] = {}
+        self._keys: dict[Jwk, Key] = {}
         self._held: frozenset[Key] = frozenset()
         self._flight: asyncio.Task[None] | None = None
         self._expire = self._stale = self._sought = self._retry = -math.inf
@@ -223,7 +171,7 @@ class IssuerKeys:
         finally:
             self._flight = None
 
-    async def _load(self) -> dict[_Jwk, Key]:
+    async def _load(self) -> dict[Jwk, Key]:
         url = self._jwks_url or self._found_url or await self._discover()
         body = await self._get(url)
         return read_keys(body, self._keys)
@@ -232,7 +180,7 @@ class IssuerKeys:
         """OpenID Connect Discovery 1.0, 4: the document says by `issuer` whose it is, or is not believed."""
         try:
             document = _documents.decode(await self._get(self._issuer.rstrip("/") + _DISCOVERY))
-        except _WRONG:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ValueError("its OpenID configuration is none") from None
         if document.issuer != self._issuer:
             raise ValueError("its OpenID configuration is another issuer's")
@@ -243,7 +191,7 @@ class IssuerKeys:
     async def _get(self, url: str) -> bytes:
         return await self._host.http.get(url, timeout=self._times.timeout, max_bytes=_MAX_BYTES)
 
-    def _keep(self, keys: dict[_Jwk, Key]) -> None:
+    def _keep(self, keys: dict[Jwk, Key]) -> None:
         now = self._now()
         self._keys = keys
         self._held = frozenset(keys.values())
@@ -262,46 +210,6 @@ class IssuerKeys:
         self._found_url = ""
         self.problem = problem
         self._tell(problem)
-
-
-def read_keys(body: bytes, known: dict[_Jwk, Key]) -> dict[_Jwk, Key]:
-    """The keys of a JWK Set that can verify signatures; those that were known stay the same objects.
-
-    One that is not understood is left out, RFC 7517, 5. Raises `ValueError` where none is left: an issuer without keys
-    is taken for one that is broken.
-    """
-    try:
-        raws: Sequence[Raw] = _sets.decode(body).keys
-    except _WRONG:
-        raise ValueError("its key set is none") from None
-    found: dict[_Jwk, Key] = {}
-    for raw in raws[:_MOST_KEYS]:
-        try:
-            jwk = _jwks.decode(raw)
-            found[jwk] = known.get(jwk) or _key(jwk)
-        except Exception:  # joserfc has many ways to say no: of an unknown curve a KeyError
-            continue
-    if not found:
-        raise ValueError("its key set has no key that can be used")
-    return found
-
-
-def _key(jwk: _Jwk) -> Key:
-    if jwk.kty not in ("RSA", "EC", "OKP") or (jwk.use or "sig") != "sig":
-        raise ValueError("not for signatures")
-    if jwk.kty == "RSA" and not _is_sound(jwk.n or "", jwk.e or ""):
-        raise ValueError("too short, or too long")
-    # By way of JSON, so that tuples are lists: joserfc wants them.
-    return Key(jwk.kid, JWKRegistry.import_key(msgspec.json.decode(msgspec.json.encode(jwk))))
-
-
-def _is_sound(modulus: str, exponent: str) -> bool:
-    return _bits(modulus) in _MODULUS_BITS and _bits(exponent) in _EXPONENT_BITS
-
-
-def _bits(number: str) -> int:
-    """Of a Base64urlUInt, RFC 7518, 2; zeros in front count for nothing."""
-    return int.from_bytes(urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
 
 
 def _why(error: Exception) -> str:

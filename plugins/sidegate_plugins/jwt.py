@@ -22,7 +22,8 @@ from sidegate_plugins._jwt_issuer import ClaimPaths, Identity, Issuer, identify
 from sidegate_plugins._jwt_token import MAX_BYTES, Token, TokenError, check_claims, looks_like_token, read_token
 
 if TYPE_CHECKING:
-    from sidegate_plugins._jwks import IssuerKeys, Key, KeySource
+    from sidegate_plugins._jwk import Key
+    from sidegate_plugins._jwks import IssuerKeys, KeySource
 
 __all__ = ["ClaimPaths", "Issuer", "Jwt", "Settings"]
 
@@ -82,7 +83,8 @@ class Jwt(Plugin[Settings]):
             # Only where the plugin is used: the library and what it needs are an extra.
             from sidegate_plugins._jwks import IssuerKeys, SecretKey, Times
         except ModuleNotFoundError as error:
-            raise ValueError(f"{error.name} is not installed: pip install 'sidegate[jwt]'") from error
+            missing = (error.name or "").partition(".")[0]
+            raise ValueError(f"{missing} is not installed: pip install 'sidegate[jwt]'") from error
         if issuer.secret:
             return SecretKey(issuer.secret)
         times = Times(self.settings.jwks_ttl, self.settings.stale_for, self.settings.fetch_timeout)

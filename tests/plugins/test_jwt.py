@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import sys
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,18 @@ def edwards() -> OKPKey:
     return ed_key("ed-1")
 
 
+@cache
+def others() -> dict[str, Any]:
+    """A key for each further algorithm."""
+    found: dict[str, Any] = dict.fromkeys(("RS384", "RS512", "PS256", "PS384", "PS512"), rsa())
+    found |= {
+        "ES384": ECKey.generate_key("P-384", {"kid": "384"}),
+        "ES512": ECKey.generate_key("P-521", {"kid": "521"}),
+    }
+    found |= {"Ed25519": edwards(), "Ed448": OKPKey.generate_key("Ed448", {"kid": "448"})}
+    return found
+
+
 # --- who is let in ----------------------------------------------------------------------------------------------------
 
 
@@ -51,6 +64,14 @@ async def test_a_token_of_the_issuer_names_its_caller(key: Any, algorithm: str) 
         again = await hall.call(there.token(key(), algorithm, exp=NOW + 700))
         other = await hall.call(there.token(key(), algorithm, sub="bob"))
         assert call.caller.key_id == again.caller.key_id != other.caller.key_id
+
+
+async def test_every_algorithm_that_can_be_listed_works_and_only_where_it_is_listed() -> None:
+    async with issuer(*{id(key): key for key in others().values()}.values()) as there:
+        async with lobby(believed(there, algorithms=list(others()))) as hall, lobby(there) as narrow:
+            for algorithm, key in others().items():
+                assert (await hall.call(there.token(key, algorithm))).caller.name == "ann"
+                assert await narrow.refusal(there.token(key, algorithm)) == "algorithm"
 
 
 @pytest.mark.parametrize(
@@ -528,6 +549,15 @@ def test_settings_are_strict(given: dict[str, Any]) -> None:
 def test_loopback_may_go_without_tls(url: str) -> None:
     each = {"issuer": "any", "audience": ["x"], "algorithms": ["RS256"], "jwks_url": url}
     Jwt(msgspec.convert({"issuers": [each]}, Settings), a_host(HandClock()))
+
+
+def test_without_its_library_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joserfc.errors", None)
+    for name in ("_jwk", "_jwks"):
+        monkeypatch.delitem(sys.modules, f"sidegate_plugins.{name}", raising=False)
+    each = {"issuer": "https://a.example.com", "audience": ["x"], "algorithms": ["RS256"]}
+    with pytest.raises(ValueError, match=r"joserfc is not installed: pip install 'sidegate\[jwt\]'"):
+        Jwt(msgspec.convert({"issuers": [each]}, Settings), a_host(HandClock()))
 
 
 def test_the_issuer_double_says_what_time_it_is() -> None:

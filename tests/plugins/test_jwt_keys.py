@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import Key, OctKey, RSAKey
 
 from sidegate.errors import Refusal
-from sidegate_plugins._jwks import read_keys
+from sidegate_plugins._jwk import read_keys
 from tests.abuse.scene import until
 from tests.plugins.jwt_issuer import Issuer, Lobby, believed, ec_key, issuer, lobby, rsa_key, sign, spelt
 
