@@ -466,6 +466,19 @@ async def test_the_first_call_of_a_name_under_a_pattern_is_priced() -> None:
     assert told == theirs("openai", "gpt-5-nano", Usage(usage["prompt_tokens"], usage["completion_tokens"]))
 
 
+async def test_a_hard_budget_holds_by_the_lists_and_refuses_what_is_in_none() -> None:
+    config = demo_config({"use": "cost", "settings": {"budgets": [{"name": "all", "amount_usd": 1}]}})
+    config["providers"]["demo"]["base_url"] = URLS["openai"]
+    config["models"] = {"gpt-*": {"provider": "demo"}}
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    async with gateway(config) as running, aiohttp.ClientSession(running.url) as client:
+        async with client.post("/v1/chat/completions", json={**asked, "model": "gpt-5-nano"}) as reply:
+            assert reply.status == 200
+            assert 0 < Decimal(reply.headers["x-sidegate-budget-remaining-usd"]) < 1
+        async with client.post("/v1/chat/completions", json={**asked, "model": "gpt-99-nonsense"}) as reply:
+            assert (await reply.json())["error"]["code"] == "model_not_priced"
+
+
 # --- the process that serves ------------------------------------------------------------------------------------------
 
 SERVED = """
