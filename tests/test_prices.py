@@ -511,7 +511,7 @@ def test_what_serves_has_the_prices_and_not_the_library(tmp_path: Path) -> None:
         assert "msgspec" in maps
         resident = int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
         print(f"kept lists: {again}, ready after {running.seconds:.2f} s, {resident:.0f} MB")  # noqa: T201
-        assert resident < 90
+        assert resident < 70
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
