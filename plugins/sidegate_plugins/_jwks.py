@@ -121,7 +121,7 @@ class IssuerKeys:
     async def seek(self) -> None:
         now = self._now()
         if self._flight is None:
-            if now < max(self._retry, self._sought + UNKNOWN_KID_SECONDS):
+            if now < self._sought + UNKNOWN_KID_SECONDS:
                 return
             self._sought = now
         if (flight := self._fetch(now)) is not None:
@@ -198,7 +198,6 @@ class IssuerKeys:
         self._expire = now + self._times.ttl
         self._stale = self._expire + self._times.stale_for
         self.look_at = now + self._times.ttl * 0.8
-        self._retry = -math.inf
         if self.problem:
             self.problem = ""
             self._tell("")

@@ -57,7 +57,7 @@ def read_token(text: str) -> Token:
     if len(text) > MAX_BYTES:
         raise TokenError("too_large")
     parts = text.split(".")
-    if len(parts) != 3 or not text.isascii():
+    if len(parts) != 3:
         raise TokenError("malformed")
     header, claims = _object(_decoded(parts[0])), _object(_decoded(parts[1]))
     algorithm, kid, issuer = header.get("alg"), header.get("kid"), claims.get("iss")

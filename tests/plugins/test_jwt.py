@@ -100,6 +100,13 @@ async def test_another_header_can_be_named_and_the_usual_ones_then_count_for_not
             await hall.call(token)
 
 
+async def test_a_token_after_another_word_than_bearer_is_none() -> None:
+    async with issuer(rsa()) as there, lobby(there) as hall:
+        token = there.token()
+        for value in (f"Basic {token}", token, f"Bearer{token}", "Bearer", f"Bearer Bearer {token}"):
+            assert await hall.refusal(headers={"authorization": value}) == "malformed"
+
+
 async def test_no_token_is_told_how_to_bring_one() -> None:
     async with issuer(rsa()) as there, lobby(there) as hall:
         with pytest.raises(Refusal) as refused:
@@ -222,6 +229,7 @@ async def test_a_name_that_stands_twice_is_refused_in_claims_and_header_at_every
             b'{"\\u0073ub":"eve",' + body[1:],
         ):
             assert await hall.refusal(sign(rsa(), twice, "RS256")) == "malformed"
+        assert await hall.refusal(sign(rsa(), body[:-1] + b',"x":NaN}', "RS256")) == "malformed"
         head = b'{"alg":"none","alg":"RS256","kid":"rsa-1"}'
         assert await hall.refusal(signed(head, body)) == "malformed"
         assert (await hall.call(signed(b'{"alg":"RS256","kid":"rsa-1"}', body))).caller.name == "ann"
@@ -339,7 +347,8 @@ async def test_a_token_that_names_no_key_needs_an_issuer_with_one_that_fits() ->
         there.keys.append(rsa_key("rsa-2"))
         hall.clock.pass_by(301)
         assert await hall.refusal(sign(rsa(), there.claims(), "RS256", kid=None)) == "unknown_key"
-        assert await hall.refusal(sign(rsa(), there.claims(), "RS256", kid=["rsa-1"])) == "malformed"
+        for kid in (["rsa-1"], "k" * 257):
+            assert await hall.refusal(sign(rsa(), there.claims(), "RS256", kid=kid)) == "malformed"
 
 
 async def test_an_issuer_with_a_secret_signs_by_it_and_publishes_nothing() -> None:
@@ -485,7 +494,8 @@ async def test_what_is_remembered_is_bounded() -> None:
         for token in tokens:
             await hall.call(token)
             await hall.call(tokens[0])
-        assert len(hall.plugin._verified) == 3
+        kept = [remembered.identity.caller.name for remembered in hall.plugin._verified.values()]
+        assert kept == ["caller-3", "caller-4", "caller-0"]
         assert (await hall.call(tokens[1])).caller.name == "caller-1"
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import Key, OctKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from sidegate.errors import Refusal
 from sidegate_plugins._jwk import read_keys
+from sidegate_plugins.jwt import Jwt, Settings
 from tests.abuse.scene import until
+from tests.plugins.calls import HandClock, a_host
 from tests.plugins.jwt_issuer import Issuer, Lobby, believed, ec_key, issuer, lobby, rsa_key, sign, spelt
 
 
@@ -79,6 +83,38 @@ async def test_discovery_leads_to_no_place_without_tls(key: Key) -> None:
         with pytest.raises(ValueError, match="its jwks_uri must be an https URL"):
             async with lobby(there):
                 pass
+
+
+class Answering:
+    """An HTTP client that knows one answer, or none and no end either."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self._answer = answer
+
+    async def get(self, url: str, headers: Any = None, *, timeout: float, max_bytes: int) -> bytes:
+        if self._answer is None:
+            await asyncio.Event().wait()
+        return msgspec.json.encode(self._answer)
+
+    async def post(self, *args: Any, **more: Any) -> bytes:
+        raise AssertionError("nothing is posted")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"issuer": "https://a.example.com", "jwks_uri": "http://127.0.0.1/keys"}, "its jwks_uri must be an https URL"),
+        ({"issuer": "https://a.example.com", "jwks_uri": "https://x/#y"}, "its jwks_uri must be an https URL"),
+        (None, "took too long"),
+    ],
+)
+async def test_an_issuer_elsewhere_does_not_send_us_to_this_machine_nor_hold_us(answer: Any, problem: str) -> None:
+    each = {"issuer": "https://a.example.com", "audience": ["x"], "algorithms": ["RS256"]}
+    settings = msgspec.convert({"issuers": [each], "fetch_timeout": 0.1}, Settings)
+    plugin = Jwt(settings, replace(a_host(HandClock()), http=Answering(answer)))
+    async with asyncio.timeout(2):
+        with pytest.raises(ValueError, match=problem):
+            await plugin.start()
 
 
 async def test_an_issuer_that_is_silent_holds_the_start_no_longer_than_a_fetch_may_take(key: Key) -> None:
@@ -313,6 +349,13 @@ def test_a_key_for_one_algorithm_verifies_no_other(key: RSAKey) -> None:
     body = msgspec.json.encode({"keys": [{**key.as_dict(private=False), "alg": "RS512"}]})
     (found,) = read_keys(body, {}).values()
     assert [name for name in ("RS256", "RS512", "PS512", "EdDSA") if found.fits(name)] == ["RS512"]
+    signatures = {name: JWSRegistry.algorithms[name].sign(b"text", key) for name in ("RS256", "RS512", "PS512")}
+    assert [name for name, signature in signatures.items() if found.verifies(name, b"text", signature)] == ["RS512"]
+
+
+def test_a_key_set_is_bounded(key: RSAKey) -> None:
+    with pytest.raises(ValueError, match="no key"):
+        read_keys(msgspec.json.encode({"keys": [*[None] * 64, key.as_dict(private=False)]}), {})
 
 
 def test_a_key_that_stays_is_the_same_and_one_under_a_used_name_is_another(key: RSAKey) -> None:
