@@ -60,7 +60,8 @@ def end(ledger: SqliteLedger | NullLedger, call: Call, cost: int | None = 7) -> 
     """Settle a call as the core does, at this cost."""
     call.notes.price = lambda _: cost
     for attempt in call.attempts:
-        attempt.usage, attempt.finish = Usage(1, 1), "stop"
+        if attempt.sent:
+            attempt.usage, attempt.finish = Usage(1, 1), "stop"
     ledger.settle(*settle(call, Reply(), 1.0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -37,12 +38,17 @@ def bound(call: Call, rates: Rates, default: int) -> int:
     if call.request_changed is not None:
         size = max(size, len(_ENCODER.encode(request)))
     inputs = size + _FRAME_TOKENS + (_TOOLS_TOKENS if request.tools else 0)
-    outputs = (
-        0 if call.operation == "embeddings" else (request.max_tokens or default) * _answers(call.operation, request)
-    )
+    outputs = max([request.max_tokens or default, *_said(call)]) * _answers(call.operation, request)
     tiers = [rates, *(tier for tier in rates.tiers if inputs > tier.above)]
     dearest = max(inputs * _input(tier) + outputs * _output(tier) for tier in tiers)
     return min(_MOST, -(-dearest // _MILLION) + max(tier.request for tier in tiers))
+
+
+def _said(call: Call) -> Iterator[int]:
+    """Every limit that the client's bytes name: of two that differ, a provider may go by the other."""
+    for name in ("max_tokens", "max_completion_tokens"):
+        if (raw := call.asked.fields.get(name)) is not None:
+            yield _number(msgspec.json.decode(raw))
 
 
 def _input(rates: Rates) -> int:

@@ -14,9 +14,7 @@ _WINDOW = (
 )
 _HELD = f"SELECT amount FROM holds WHERE call_id = :call AND {_KEY}"
 _OPEN = "INSERT OR IGNORE INTO budgets (budget, subject, period) VALUES (:budget, :subject, :period)"
-_CLAIM = (
-    f"UPDATE budgets SET held = held + :more WHERE {_KEY} AND (NOT :hard OR :more <= 0 OR {_WINDOW} + :more <= :limit)"
-)
+_CLAIM = f"UPDATE budgets SET held = held + :more WHERE {_KEY} AND (NOT :hard OR {_WINDOW} + :more <= :limit)"
 _HOLD = (
     "INSERT INTO holds (call_id, budget, subject, period, amount) VALUES (:call, :budget, :subject, :period, :amount) "
     "ON CONFLICT DO UPDATE SET amount = excluded.amount"
