@@ -1,8 +1,8 @@
 """Who calls, by API key. The config knows digests only; whoever has no key, or a wrong or expired one, gets 401.
 
 A key comes as `Authorization: Bearer KEY`, `x-api-key`, `x-goog-api-key` or `api-key`: what the SDKs send. Never in the
-URL, where proxies would log it. Put it first but for `log`: plugins further in go by the caller it finds. Behind another
-that names callers, such as `jwt` with `pass_others`, it needs `skip_named`.
+URL, where proxies would log it. Put it first but for `log`: plugins further in go by the caller it finds. Behind one
+more that names callers, such as `jwt` with `pass_others`, it needs `skip_named`.
 """
 
 from __future__ import annotations
