@@ -256,6 +256,21 @@ async def test_periods_that_count_are_summed_and_later_ones_too(path: Path) -> N
         assert (standing.used, standing.granted) == (80, False)
 
 
+async def test_steps_of_a_rolling_budget_are_forgotten_two_days_after_its_window_unless_they_hold(path: Path) -> None:
+    steps = [f"2026-11-{day}T{hour:02}:00" for day in (18, 19, 20, 21, 22) for hour in (0, 6, 12, 18)]
+    async with open_at(path) as ledger:
+        for number, step in enumerate(steps):
+            call = opened(step)
+            since = "2026-11-01T00:00" if number < len(steps) - 1 else "2026-11-22T12:00"
+            await ledger.reserve(call, [claim(1, 1000, period=step, since=since)])
+            if number:
+                end(ledger, call)
+        await ledger.flush()
+        with another(path) as file:
+            kept = [step for (step,) in file.execute("SELECT period FROM budgets ORDER BY period")]
+    assert kept == [steps[0], *[step for step in steps if step >= "2026-11-20T12:00"]]
+
+
 @pytest.mark.parametrize("kind", ["file", "memory"])
 async def test_two_hundred_racing_claims_never_hold_more_than_the_limit(path: Path, kind: str) -> None:
     if kind == "memory":

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -367,6 +369,46 @@ async def test_what_a_client_that_leaves_may_have_cost_is_settled_or_held() -> N
         cost, unknown = settled(ledger_of(running))
     assert (row.ending, spent) == ("client_gone", cost)
     assert (held > 0) == (unknown > 0)
+
+
+async def test_without_a_ledger_budgets_hold_as_long_as_the_gateway_runs() -> None:
+    books = Books(1)
+    small = {**HARD, "amount_usd": "0.0005"}
+    async with scripted(books.answer) as provider:
+        async with gateway(budgeted(small, url=provider.url, ledger={"url": ""})) as running:
+            async with aiohttp.ClientSession(running.url) as client:
+                statuses = []
+                for _ in range(12):
+                    async with client.post("/v1/chat/completions", json=chat()) as reply:
+                        await reply.read()
+                        statuses.append(reply.status)
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+    assert sum(books.charged) <= 500_000
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_for_the_disk_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidegate.ledger.sqlite_file.BUSY_SECONDS", 0.05)
+    books = Books(1)
+    async with scripted(books.answer) as provider, gateway(budgeted(HARD, url=provider.url)) as running:
+        async with aiohttp.ClientSession(running.url) as client:
+            with closing(sqlite3.connect(ledger_of(running), isolation_level=None)) as file:
+                file.execute("BEGIN IMMEDIATE")
+                with pytest.raises(asyncio.TimeoutError):
+                    async with client.post(
+                        "/v1/chat/completions", json=chat(), timeout=aiohttp.ClientTimeout(total=0.3)
+                    ) as reply:
+                        raise AssertionError(reply.status)
+                for _ in range(500):
+                    if not len(running.service.live):
+                        break
+                    await asyncio.sleep(0.01)
+                file.execute("ROLLBACK")
+            await running.service.ledger.flush()
+        assert totals(ledger_of(running)) == (0, 0, 0)
+    assert provider.exchanges == []
 
 
 def test_a_standing_that_is_refused_leaves_what_was_there() -> None:

@@ -19,6 +19,11 @@ _HOLD = (
     "INSERT INTO holds (call_id, budget, subject, period, amount) VALUES (:call, :budget, :subject, :period, :amount) "
     "ON CONFLICT DO UPDATE SET amount = excluded.amount"
 )
+# Steps of a rolling budget, long out of its window: two days more, so that a clock that jumps by one frees nothing.
+_FORGET = (
+    "DELETE FROM budgets WHERE budget = :budget AND subject = :subject AND held = 0 "
+    "AND period < strftime('%Y-%m-%dT%H:%M', :since, '-2 days')"
+)
 _SETTLE = (
     "UPDATE budgets SET spent = spent + :cost, held = held - :amount, overshoot = overshoot + max(0, :cost - :amount) "
     f"WHERE {_KEY}"
@@ -54,7 +59,8 @@ def _claim(connection: sqlite3.Connection, call_id: str, claim: Claim) -> Standi
     before = found[0] if found else 0
     (all_used,) = connection.execute(f"SELECT {_WINDOW}", window).fetchone()
     standing = Standing(claim, all_used - before)
-    connection.execute(_OPEN, names)
+    if connection.execute(_OPEN, names).rowcount and claim.since != claim.period:
+        connection.execute(_FORGET, window)
     if connection.execute(_CLAIM, {**window, "more": claim.amount - before}).rowcount:
         connection.execute(_HOLD, window)
     return standing
