@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from sidegate.ledger.report_query import COLUMNS, TIMES, Query
-from sidegate.ledger.report_time import bound, label
+from sidegate.ledger.report_time import bound, label, named
 
 MAX_ROWS = 10_000
 """Rows of an answer. Its totals are of all calls, also where rows were left out."""
@@ -38,9 +38,16 @@ _COUNTS = (
 # SQLite's sum() of integers fails beyond 64 bits: each half of a number is summed by itself.
 _HALVES = tuple(half for name in _INTEGERS for half in (f"sum(calls.{name} >> 32)", f"sum(calls.{name} & 4294967295)"))
 _MEASURES = ", ".join((*_COUNTS, *_HALVES))
+_NAMED = ", ".join(f"{measure} AS m{number}" for number, measure in enumerate((*_COUNTS, *_HALVES)))
+_GIVEN = ", ".join(f"m{number}" for number in range(len(_COUNTS) + len(_HALVES)))
+_SUMMED = ", ".join(f"sum(m{number})" for number in range(len(_COUNTS) + len(_HALVES)))
 # A tag that a call has twice is one.
 _TAGS = """LEFT JOIN json_each(calls.tags) AS tag ON tag.key = 0 OR NOT EXISTS (
     SELECT 1 FROM json_each(calls.tags) AS earlier WHERE earlier.value = tag.value AND earlier.key < tag.key)"""
+_COST = len(_COUNTS) + 2 * _INTEGERS.index("cost_nano_usd")
+# A float, which cannot overflow: near enough to sort by.
+_BY_COST = f"coalesce(m{_COST}, 0) * 4294967296.0 + coalesce(m{_COST + 1}, 0) DESC, m0 DESC"
+_BY_SUMMED_COST = f"total(m{_COST}) * 4294967296.0 + total(m{_COST + 1}) DESC, sum(m0) DESC"
 
 Key: TypeAlias = tuple[str | None, ...]
 
@@ -97,7 +104,7 @@ def run(connection: sqlite3.Connection, query: Query) -> Report:
     try:
         found = connection.execute(*_grouped(query)).fetchall()
         width = len(query.by)
-        rows = tuple((row[:width], _sums(row[width:])) for row in found[:MAX_ROWS])
+        rows = tuple((_key(query, row[:width]), _sums(row[width:])) for row in found[:MAX_ROWS])
         truncated = len(found) > MAX_ROWS
         if truncated or "tag" in query.by:  # else every call is in exactly one row
             totals = _sums(connection.execute(*_total(query)).fetchone())
@@ -106,6 +113,13 @@ def run(connection: sqlite3.Connection, query: Query) -> Report:
     finally:
         connection.execute("COMMIT")
     return Report(query=query, rows=rows, totals=totals, truncated=truncated)
+
+
+def _key(query: Query, key: Key) -> Key:
+    if "hour" not in query.by:
+        return key
+    place = query.by.index("hour")
+    return (*key[:place], named(query, str(key[place])), *key[place + 1 :])
 
 
 def add(parts: Iterable[Sums]) -> Sums:
@@ -119,20 +133,29 @@ def add(parts: Iterable[Sums]) -> Sums:
     return Sums(**totals)
 
 
-def _grouped(query: Query) -> tuple[str, list[str | int]]:
-    arguments: list[str | int] = []
-    keys = []
-    for name in query.by:
+def _grouped(query: Query) -> tuple[str, list[str]]:
+    """Summed in two steps: by what stands in a call, and these sums by tag, where tags are asked for.
+
+    So the tags of a thousand calls that have the same ones are read once.
+    """
+    arguments: list[str] = []
+    inner, outer = [], []
+    for number, name in enumerate(query.by):
         expression, needed = label(query, name) if name in TIMES else (COLUMNS[name], [])
-        keys.append(expression)
         arguments += needed
-    numbers = ", ".join(str(number) for number in range(1, len(keys) + 1))
-    # total() is a float and cannot overflow: near enough to sort by.
-    order = numbers if set(query.by) & set(TIMES) else f"total(calls.cost_nano_usd) DESC, count(*) DESC, {numbers}"
-    source = f"calls {_TAGS}" if "tag" in query.by else "calls"
+        tag = name == "tag"
+        inner.append(f"{'calls.tags' if tag else expression} AS {'tags' if tag else f'k{number}'}")
+        outer.append(expression if tag else f"k{number}")
     condition, values = _condition(query)
-    statement = f"SELECT {', '.join(keys)}, {_MEASURES} FROM {source} WHERE {condition}"
-    return f"{statement} GROUP BY {numbers} ORDER BY {order} LIMIT {MAX_ROWS + 1}", [*arguments, *values]
+    numbers = ", ".join(str(number) for number in range(1, len(inner) + 1))
+    calls = f"(SELECT {', '.join(inner)}, {_NAMED} FROM calls WHERE {condition} GROUP BY {numbers}) AS calls"
+    if "tag" in query.by:
+        source, measures, order = f"{calls} {_TAGS} GROUP BY {numbers}", _SUMMED, _BY_SUMMED_COST
+    else:
+        source, measures, order = calls, _GIVEN, _BY_COST
+    order = numbers if set(query.by) & set(TIMES) else f"{order}, {numbers}"
+    statement = f"SELECT {', '.join(outer)}, {measures} FROM {source} ORDER BY {order} LIMIT {MAX_ROWS + 1}"
+    return statement, [*arguments, *values]
 
 
 def _total(query: Query) -> tuple[str, list[str]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from sidegate.ledger.report_query import Query
 
-_LENGTHS = {"hour": 13, "day": 10, "month": 7}
-_FORMATS = {"hour": "%Y-%m-%dT%H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
+_BEGAN = "calls.started_at"
+_HOUR = "%Y-%m-%dT%H:00"
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
+
+Span: TypeAlias = tuple[datetime, timedelta]
 
 
 def bound(moment: datetime) -> str:
@@ -18,25 +21,56 @@ def bound(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def label(query: Query, unit: str) -> tuple[str, list[str | int]]:
+def label(query: Query, unit: str) -> tuple[str, list[str]]:
     """An SQL expression for the `hour`, `day` or `month` a call began in, with its arguments.
 
-    An hour names its offset from UTC: where clocks are put back, there are two of the same name.
+    An hour is for `named` to complete: as long as hours begin when those of UTC do, it is UTC's.
     """
     spans = list(offsets(query))
-    if all(not offset for _, offset in spans):
-        text = f"substr(calls.started_at, 1, {_LENGTHS[unit]})"
-        return (f"{text} || ':00+00:00'" if unit == "hour" else text), []
-    shift, needed = _chosen(spans, [f"{_seconds(offset):+d} seconds" for _, offset in spans])
-    # Without the fraction: SQLite would round the last half millisecond of a day up into the next one.
-    text = f"strftime('{_FORMATS[unit]}', substr(calls.started_at, 1, 19), {shift})"
-    if unit != "hour":
-        return text, needed
-    suffix, more = _chosen(spans, [_said(offset) for _, offset in spans])
-    return f"{text} || {suffix}", [*needed, *more]
+    if unit == "hour":
+        return (f"substr({_BEGAN}, 1, 13)", []) if _whole(spans) else _local_hour(spans)
+    text, arguments = _local_day(spans)
+    return (f"substr({text}, 1, 7)" if unit == "month" else text), arguments
 
 
-def offsets(query: Query) -> Iterator[tuple[datetime, timedelta]]:
+def named(query: Query, hour: str) -> str:
+    """The hour with its offset from UTC: where clocks are put back, there are two of the same name."""
+    if len(hour) > len("2026-11-22T10"):
+        return hour
+    return datetime.fromisoformat(f"{hour}:00+00:00").astimezone(query.zone).isoformat(timespec="minutes")
+
+
+def _whole(spans: list[Span]) -> bool:
+    changes = [start for start, _ in spans[1:]]
+    return not any(_seconds(offset) % 3600 for _, offset in spans) and not any(at.minute or at.second for at in changes)
+
+
+def _local_hour(spans: list[Span]) -> tuple[str, list[str]]:
+    # Without the fraction: SQLite would round the last half millisecond of an hour up into the next one.
+    shift, needed = _chosen(spans, [("?", [f"{_seconds(offset):+d} seconds"]) for _, offset in spans])
+    suffix, more = _chosen(spans, [("?", [_said(offset)]) for _, offset in spans])
+    return f"strftime('{_HOUR}', substr({_BEGAN}, 1, 19), {shift}) || {suffix}", [*needed, *more]
+
+
+def _local_day(spans: list[Span]) -> tuple[str, list[str]]:
+    return _chosen(spans, [_day_by(offset) for _, offset in spans])
+
+
+def _day_by(offset: timedelta) -> tuple[str, list[str]]:
+    """The day of UTC, but for calls late in it (early, west of Greenwich): date() on each would take twice as long."""
+    day = f"substr({_BEGAN}, 1, 10)"
+    if not offset:
+        return day, []
+    if offset > timedelta():
+        same, other, border = "<", "+1 day", _DAY - offset
+    else:
+        same, other, border = ">=", "-1 day", -offset
+    text = f"CASE WHEN substr({_BEGAN}, 12, 8) {same} ? THEN {day} ELSE date({day}, '{other}') END"
+    seconds = _seconds(border)
+    return text, [f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"]
+
+
+def offsets(query: Query) -> Iterator[Span]:
     """The zone's offsets from UTC during the query, each with the moment it begins at, UTC, to the second."""
     zone = query.zone
     moment, end = query.since.astimezone(UTC), query.until.astimezone(UTC)
@@ -64,14 +98,17 @@ def _change(before: datetime, after: datetime, query: Query) -> datetime:
     return high
 
 
-def _chosen(spans: list[tuple[datetime, timedelta]], values: list[str]) -> tuple[str, list[str | int]]:
+def _chosen(spans: list[Span], values: list[tuple[str, list[str]]]) -> tuple[str, list[str]]:
     """SQL for the value of the span a call began in."""
-    arguments: list[str | int] = []
-    for (start, _), value in zip(spans[1:], values, strict=False):
-        arguments += [bound(start), value]
-    if not arguments:
-        return "?", [values[-1]]
-    return f"CASE {'WHEN calls.started_at < ? THEN ? ' * (len(spans) - 1)}ELSE ? END", [*arguments, values[-1]]
+    last, needed = values[-1]
+    if len(spans) == 1:
+        return last, needed
+    text = ""
+    arguments: list[str] = []
+    for (start, _), (value, more) in zip(spans[1:], values, strict=False):
+        text += f"WHEN {_BEGAN} < ? THEN {value} "
+        arguments += [bound(start), *more]
+    return f"CASE {text}ELSE {last} END", [*arguments, *needed]
 
 
 def _offset(moment: datetime) -> timedelta:
