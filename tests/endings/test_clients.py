@@ -22,7 +22,7 @@ from tests.abuse.sockets import Wire, request, wire
 from tests.endings.ground import ANTHROPIC, CLIENTS, LONG, OPENAI, Client, Scene, scene, until
 
 MIB = 2**20
-AT_ONCE = 0.5
+AT_ONCE = 1.0
 """Seconds within which a provider is let go. Measured here: a few milliseconds."""
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])

@@ -275,7 +275,7 @@ async def test_a_provider_that_takes_no_connection_is_a_connect_timeout() -> Non
             writer.transport.abort()
     assert row is not None
     assert (row[0].ending, row[0].input_tokens) == ("timed_out", 0)
-    assert SHORT * 0.9 < took < SHORT + 0.5
+    assert SHORT * 0.9 < took < SHORT + 1
 
 
 @dataclass(frozen=True)
