@@ -144,6 +144,8 @@ from tests.test_reserve import end, opened
 async def main(path, name):
     ledger = SqliteLedger(Path(path), SystemClock(), 0.01)
     await ledger.start()
+    print("ready", flush=True)
+    sys.stdin.readline()
     async def one(number):
         call = opened(f"{name}-{number}")
         (standing,) = await ledger.reserve(call, [Claim("b", "[]", "d", "d", 7, 1000)])
@@ -166,15 +168,25 @@ def test_processes_that_race_on_one_file_never_overspend(tmp_path: Path) -> None
     path = tmp_path / "ledger.db"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, str(path), name], stdout=subprocess.PIPE, env=environ)
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(path), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
+        )
         for name in ("a", "b")
     ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == b"ready\n"
+    # Who gets how much is chance: one batch of a racer's may take all there is at once.
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write(b"\n")
+        racer.stdin.flush()
     granted = [int(racer.communicate(timeout=60)[0]) for racer in racers]
     with closing(sqlite3.connect(path)) as file:
         ((spent, held, overshoot),) = file.execute("SELECT spent, held, overshoot FROM budgets").fetchall()
         ((cost, calls),) = file.execute("SELECT sum(cost_nano_usd), count(*) FROM calls").fetchall()
         reserved = file.execute("SELECT count(*) FROM calls WHERE state = 'reserved'").fetchone()
-    assert all(granted)
+    assert sum(granted) >= 1000 // 7
     assert 1000 - 7 < spent == cost <= 1000
     assert (held, overshoot) == (0, 0)
     assert reserved == (0,)
