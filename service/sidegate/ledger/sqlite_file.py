@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from sidegate.errors import ConfigError
@@ -101,8 +102,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    version = _number(connection, "user_version")
-    if _number(connection, "application_id") != APPLICATION_ID and (version or not _empty(connection)):
+    version, ours, empty = _identity(connection)
+    if not ours and (version or not empty):
         raise ConfigError(PLACE, f"{path} is a database of another program")
     if version > len(MIGRATIONS):
         raise ConfigError(
@@ -111,10 +112,34 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     if path.stat().st_size <= MAX_CHECKED_BYTES and _first(connection, "PRAGMA quick_check(1)") != "ok":
         raise ConfigError(PLACE, f"{path} is damaged")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _to_wal(connection)
     # NORMAL may lose the last commits when the power fails; in batches FULL costs a tenth.
     connection.execute("PRAGMA synchronous = FULL")
     _migrate(connection)
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[int, bool, bool]:
+    """Schema version, whether the file is a ledger, and whether it is empty: as of one moment, for another gateway may
+    be making it."""
+    connection.execute("BEGIN")
+    try:
+        ours = _number(connection, "application_id") == APPLICATION_ID
+        return _number(connection, "user_version"), ours, _empty(connection)
+    finally:
+        connection.execute("COMMIT")
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait for a lock here, as it does elsewhere; gateways that make the file together meet here."""
+    until = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or monotonic() > until:
+                raise
+            sleep(0.02)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
