@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from sidegate.contract import Call, Claim, Host, Model, Rates, Standing
-from sidegate.contract.spending import NOTHING, spent
+from sidegate.contract import NOTHING, Call, Claim, Host, Model, Rates, Standing, spent
 from sidegate.errors import Refusal, SidegateError
 from sidegate_plugins._budget import NANO, Budget, Ready
 from sidegate_plugins._budget_bound import bound, bounded

@@ -14,8 +14,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import Attempt, Call, Chunk, Handler, Host, Plugin, Rates, Reply
-from sidegate.contract.spending import NOTHING, spent
+from sidegate.contract import NOTHING, Attempt, Call, Chunk, Handler, Host, Plugin, Rates, Reply, spent
 from sidegate_plugins._budget import Budget
 from sidegate_plugins._budget_guard import Budgets
 
