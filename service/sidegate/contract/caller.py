@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sidegate.contract.allowance import Allowance
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -16,6 +18,10 @@ class Caller:
     tags: tuple[str, ...] = ()
     names_end_users: bool = False
     """Whether what the caller says about its end user is believed."""
+    owner: str | None = None
+    """Who answers for the key: a person or a service, for records only."""
+    allowance: Allowance | None = None
+    """What the key or token lets its bearer use, beside what the config says; counted by key, else by name."""
 
 
 ANONYMOUS = Caller("anonymous")

@@ -154,5 +154,7 @@ class Host:
     """What models cost by the price lists the gateway knows: `prices.find(provider, model)`."""
     ledger: Reservations = NoReservations()
     """Where money is held before it is spent: `await ledger.reserve(call, claims)`."""
+    enforced: frozenset[str] = frozenset()
+    """What the plugins further in enforce of a caller's `Allowance`: see `Plugin.enforces`."""
     tell: Callable[[str], None] = _silent
     """Say something to whoever starts the gateway: a line on the terminal, not in the log. For `start`."""
