@@ -152,7 +152,7 @@ def keeps_its_promise(running: Served, clone: Path) -> None:
     assert running.said.count(key.read_text().strip()) == 1
     command = "\n".join(running.said.partition("Try it:\n")[2].splitlines()[:3])
     assert command.lstrip().startswith("curl -N http://")
-    assert streams(command, clone)
+    assert any(streams(command, clone) for _ in range(3)), "it came all at once"
     tour = [block.text for block in blocks("sh", checked=False) if block.page == ROOT / "README.md"]
     for line in tour:
         assert answers(line.replace("http://127.0.0.1:8080", running.url), clone)
@@ -167,8 +167,8 @@ def streams(command: str, cwd: Path) -> bool:
         came = [(time.monotonic(), line) for line in process.stdout if line.startswith("data: ")]
     assert process.wait(30) == 0
     assert came[-1][1] == "data: [DONE]\n", came
-    assert came[-1][0] - came[0][0] > 0.2, "it came all at once"
-    return len(came) > 5
+    # A machine that stands still for a moment lets the reader find it all at once, too; hardly three times.
+    return len(came) > 5 and came[-1][0] - came[0][0] > 0.2
 
 
 def answers(command: str, cwd: Path) -> bool:

@@ -413,7 +413,7 @@ BOMBS = [
 async def test_a_schema_bomb_is_stopped_and_nobody_else_waits(schema: dict[str, Any], text: str) -> None:
     async with a_schema(timeout=0.5) as plugin:
         bomb = asyncio.ensure_future(drive(plugin, answers(text), request=wanting(schema)))
-        assert await lag(bomb) < 1
+        assert await lag(bomb) < 5  # in this process it would be half a minute
         assert refusal(bomb.result()) == (400, "unsupported_schema")
         after = await drive(plugin, answers(FITS), request=wanting(PERSON))
     assert after.error is None
@@ -620,7 +620,7 @@ async def test_a_bomb_by_http_leaves_others_alone(ask: Any) -> None:
                 return reply.status
 
         bombs = asyncio.gather(*(bomb() for _ in range(4)))
-        assert await lag(bombs) < 1
+        assert await lag(bombs) < 5
         assert await bombs == [400] * 4
 
 
