@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sidegate.contract.host import Clock
-from sidegate.ledger.sqlite_rows import stamp
+from sidegate.ledger.rows import stamp
 
 BEAT_SECONDS: Final = 5.0
 LEASE_SECONDS: Final = 30.0

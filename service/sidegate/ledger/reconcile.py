@@ -9,8 +9,8 @@ from msgspec import Struct
 from sidegate.contract.host import Clock
 from sidegate.errors import ConfigError
 from sidegate.ledger import lease, money
+from sidegate.ledger.rows import stamp
 from sidegate.ledger.sqlite_file import open_file
-from sidegate.ledger.sqlite_rows import stamp
 
 _LIST = """SELECT calls.id, calls.state, calls.ending, calls.error, calls.caller, calls.model_asked, calls.provider,
         calls.started_at, owners.seen_at, coalesce(max(holds.amount), 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -87,3 +87,8 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
 
 Settled: TypeAlias = tuple[CallRow, tuple[AttemptRow, ...]]
 """What is recorded of one call, in one transaction."""
+
+
+def stamp(moment: datetime) -> str:
+    """A time as the ledger has it: UTC, of fixed width, so that it sorts."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

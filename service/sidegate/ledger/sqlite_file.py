@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
 from sidegate.errors import ConfigError
+from sidegate.ledger.database import PLACE as PLACE
+from sidegate.ledger.schema import STEPS
 
-PLACE = "ledger.url"
 APPLICATION_ID: Final = 0x53474C31
 """`SGL1` in the file's header: how a ledger is told from another program's database."""
 
@@ -18,45 +20,8 @@ BUSY_SECONDS = 5.0
 MAX_CHECKED_BYTES = 256 * 2**20
 """Larger files are not checked page by page at the start: that reads the whole file."""
 
-_TOKENS = """
-    input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER,
-    reasoning_tokens INTEGER, audio_input_tokens INTEGER, audio_output_tokens INTEGER,
-    estimated INTEGER NOT NULL"""
-
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    (
-        f"""CREATE TABLE calls (
-            id TEXT PRIMARY KEY, route TEXT NOT NULL, operation TEXT NOT NULL, dialect TEXT NOT NULL,
-            delivery TEXT NOT NULL, caller TEXT NOT NULL, key_id TEXT, team TEXT, tags TEXT NOT NULL, end_user TEXT,
-            model_asked TEXT NOT NULL, model_served TEXT, provider TEXT, status INTEGER NOT NULL, ending TEXT NOT NULL,
-            error TEXT, plugin TEXT,{_TOKENS}, cost_nano_usd INTEGER, state TEXT NOT NULL, started_at TEXT NOT NULL,
-            first_token REAL, duration REAL NOT NULL, settled_at TEXT) STRICT""",
-        f"""CREATE TABLE attempts (
-            call_id TEXT NOT NULL REFERENCES calls (id), number INTEGER NOT NULL, provider TEXT NOT NULL,
-            target TEXT NOT NULL, model TEXT, provider_id TEXT, status INTEGER, ending TEXT NOT NULL, error TEXT,
-            finish TEXT, committed INTEGER NOT NULL,{_TOKENS}, rates TEXT, cost_nano_usd INTEGER,
-            started_at TEXT NOT NULL, first_token REAL, duration REAL NOT NULL,
-            PRIMARY KEY (call_id, number)) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX calls_by_time ON calls (started_at)",
-    ),
-    (
-        "ALTER TABLE calls ADD COLUMN owner TEXT",
-        "ALTER TABLE calls ADD COLUMN reconciled TEXT",
-        "CREATE INDEX calls_unfinished ON calls (state, owner) WHERE state <> 'settled'",
-        """CREATE TABLE owners (
-            id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, beats INTEGER NOT NULL,
-            seen_at TEXT NOT NULL) STRICT""",
-        """CREATE TABLE budgets (
-            budget TEXT NOT NULL, subject TEXT NOT NULL, period TEXT NOT NULL,
-            spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0), held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
-            overshoot INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (budget, subject, period)) STRICT, WITHOUT ROWID""",
-        """CREATE TABLE holds (
-            call_id TEXT NOT NULL, budget TEXT NOT NULL, subject TEXT NOT NULL, period TEXT NOT NULL,
-            amount INTEGER NOT NULL CHECK (amount >= 0),
-            PRIMARY KEY (call_id, budget, subject, period)) STRICT, WITHOUT ROWID""",
-    ),
-)
-"""One entry per schema version, the number of which is `PRAGMA user_version`. Never changed, only added to."""
+MIGRATIONS: Final = tuple(step.sqlite for step in STEPS)
+"""One entry per schema version, the number of which is `PRAGMA user_version`."""
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -75,6 +40,17 @@ def open_file(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def version_of(path: Path) -> int:
+    """The version of a file's schema; 0 where there is none yet. Makes and changes nothing. Raises `ConfigError`."""
+    if not path.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
+            return _checked(file, path)
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(PLACE, _said(error, path)) from error
 
 
 def open_memory() -> sqlite3.Connection:
@@ -102,6 +78,17 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    _checked(connection, path)
+    if path.stat().st_size <= MAX_CHECKED_BYTES and _first(connection, "PRAGMA quick_check(1)") != "ok":
+        raise ConfigError(PLACE, f"{path} is damaged")
+    _to_wal(connection)
+    # NORMAL may lose the last commits when the power fails; in batches FULL costs a tenth.
+    connection.execute("PRAGMA synchronous = FULL")
+    _migrate(connection)
+
+
+def _checked(connection: sqlite3.Connection, path: Path) -> int:
+    """The file's version, where it is a ledger this Sidegate knows."""
     version, ours, empty = _identity(connection)
     if not ours and (version or not empty):
         raise ConfigError(PLACE, f"{path} is a database of another program")
@@ -110,12 +97,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             PLACE,
             f"{path} was written by a newer Sidegate: its schema is {version}, this one knows {len(MIGRATIONS)}",
         )
-    if path.stat().st_size <= MAX_CHECKED_BYTES and _first(connection, "PRAGMA quick_check(1)") != "ok":
-        raise ConfigError(PLACE, f"{path} is damaged")
-    _to_wal(connection)
-    # NORMAL may lose the last commits when the power fails; in batches FULL costs a tenth.
-    connection.execute("PRAGMA synchronous = FULL")
-    _migrate(connection)
+    return version
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, bool, bool]:

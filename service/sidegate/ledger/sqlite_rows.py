@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from sidegate.ledger import money
-from sidegate.ledger.rows import AttemptRow, CallRow, Settled
+from sidegate.ledger.rows import AttemptRow, CallRow, Settled, stamp
 
 
 def _insert(table: str, row: type[Struct]) -> str:
@@ -49,11 +49,6 @@ def write(connection: sqlite3.Connection, rows: Settled) -> None:
         connection.execute("DELETE FROM attempts WHERE call_id = ?", (call.id,))
         connection.executemany(_INSERT_ATTEMPT, [_columns(attempt) for attempt in attempts])
         money.settle(connection, call.id, call.cost_nano_usd)
-
-
-def stamp(moment: datetime) -> str:
-    """A time as the file has it: UTC, of fixed width, so that it sorts."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def read(connection: sqlite3.Connection, id: str) -> Settled | None:
