@@ -651,12 +651,51 @@ def test_a_provider_without_a_key_is_a_warning() -> None:
     assert loaded.warnings == ("providers.one: has no api_key; calls are sent without one",)
 
 
+def mistakes_of(admin: dict[str, Any]) -> list[str]:
+    try:
+        read(config(admin=admin))
+    except ConfigErrors as errors:
+        return str(errors).splitlines()
+    return []
+
+
 @pytest.mark.parametrize(
-    ("host", "warned"), [("0.0.0.0", True), ("::1", False), ("localhost", False), ("a.example", True)]
+    ("host", "refused"),
+    [("0.0.0.0", True), ("::", True), ("a.example", True), ("::1", False), ("localhost", False), ("127.0.0.2", False)],
 )
-def test_administration_that_others_can_reach_is_a_warning(host: str, warned: bool) -> None:
-    loaded = read(config(admin={"host": host, "port": 8081}))
-    assert bool(loaded.warnings) is warned
+def test_administration_that_others_can_reach_needs_a_key(host: str, refused: bool) -> None:
+    said = f"admin.key: is needed where others can reach it (admin.host: {host}), or `without_key: metrics`"
+    assert mistakes_of({"host": host}) == ([said] if refused else [])
+    assert mistakes_of({"host": host, "key": "0123456789abcdef"}) == []
+    assert mistakes_of({"host": host, "without_key": "metrics"}) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("0123456789abcde", "is shorter than 16 characters"), ("0123456789 abcdef", "visible ASCII"), ("é" * 16, "ASCII")],
+)
+def test_an_admin_key_is_one(key: str, said: str, tmp_path: Path) -> None:
+    (mistake,) = mistakes_of({"key": key})
+    assert mistake.startswith("admin.key: ")
+    assert said in mistake
+    assert key not in mistake
+    (tmp_path / "key").write_text(key)
+    (mistake,) = mistakes_of({"key_file": str(tmp_path / "key")})
+    assert mistake.startswith("admin.key_file: ")
+
+
+def test_an_admin_key_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("0123456789abcdef\n")
+    loaded = read(config(admin={"host": "0.0.0.0", "key_file": str(tmp_path / "key")}))
+    assert loaded.settings.admin is not None
+    assert loaded.settings.admin.key == "0123456789abcdef"
+    assert "0123456789abcdef" in loaded.secrets
+    assert mistakes_of({"key": "0123456789abcdef", "key_file": "k"}) == [
+        "admin: `key` and `key_file` exclude each other"
+    ]
+    assert mistakes_of({"host": "0.0.0.0", "key_file": str(tmp_path / "none")}) == [
+        "admin.key_file: the file cannot be read: No such file or directory"
+    ]
 
 
 def test_no_admin_and_free_ports_are_fine() -> None:

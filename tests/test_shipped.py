@@ -85,7 +85,7 @@ def test_no_page_is_about_a_plugin_that_is_not_there() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "config")) for path in CONFIGS])
 def test_every_config_loads_and_its_plugins_can_be_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in re.findall(r"\$\{(\w+)", path.read_text()):
-        monkeypatch.setenv(name, "a-value")
+        monkeypatch.setenv(name, "a-value-that-is-long-enough")
     loaded, plugins = made(path)
     assert set(plugins) == set(loaded.settings.pipelines)
     assert loaded.settings.models

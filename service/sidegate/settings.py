@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -23,6 +24,32 @@ class Listener(Strict, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 8080
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Admin(Listener, frozen=True, kw_only=True):
+    """Where it is administered. `/metrics` and health need no key, all else does, unless only this machine gets in."""
+
+    port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 8081
+    key: Annotated[
+        str, Meta(description="Of whoever administers, as `Authorization: Bearer KEY`; `${NAME}` or `key_file`.")
+    ] = ""
+    key_file: Annotated[str, Meta(description="A file that holds the key.")] = ""
+    without_key: Annotated[
+        Literal["refuse", "metrics"],
+        Meta(description="Without a key, where others can reach it: no start, or `/metrics` and health alone."),
+    ] = "refuse"
+    names: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...],
+        Meta(description="Further names that requests may call this machine by, where it listens on loopback."),
+    ] = ()
 
 
 class Server(Strict, frozen=True, kw_only=True):
@@ -189,8 +216,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """The whole config."""
 
     listen: Annotated[Listener, Meta(description="Where clients call.")] = field(default_factory=Listener)
-    admin: Annotated[Listener | None, Meta(description="Metrics, health and administration; null for none.")] = field(
-        default_factory=lambda: Listener(port=8081)
+    admin: Annotated[Admin | None, Meta(description="Metrics, health and administration; null for none.")] = field(
+        default_factory=Admin
     )
     state: Annotated[str, Meta(description="The directory that outlives a restart; relative to the config file.")] = (
         "var"

@@ -258,7 +258,7 @@ async def test_administration_is_not_where_the_clients_are(path: str) -> None:
 
 async def test_the_admin_listener_takes_no_calls() -> None:
     async with scene() as there:
-        answer = await ask(there.running.admin_url, OPENAI.asks())
+        answer = await ask(there.running.admin_url, OPENAI.asks(headers={"Host": "localhost"}))
         check_refusal(answer, OPENAI, 404)
         assert there.asked == 0
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from msgspec import UNSET
 
 from sidegate.config.mistakes import Mistakes, Path, nearest, render
-from sidegate.settings import Choice, Listener, Provider, Route, Settings, Target, as_choice
+from sidegate.settings import Admin, Choice, Listener, Provider, Route, Settings, Target, as_choice
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A field name, RFC 9110 section 5.6.2."""
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _KEY = re.compile(r"[\x21-\x7e]*")
+_SHORTEST_KEY = 16
 _MODEL_NAME = re.compile(r"[\x21-\x7e]{1,256}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _OWNED_HEADERS = frozenset(
@@ -81,9 +81,17 @@ class Checks:
             return
         if listen.port == admin.port != 0 and _overlap(listen, admin):
             self._mistakes.add("admin", f"listens where `listen` does, on port {admin.port}")
-        if not _is_loopback(admin.host):
-            self.warnings.append(
-                f"admin.host: {admin.host} can be reached from elsewhere, and administration has no key"
+        self._admin(admin)
+
+    def _admin(self, admin: Admin) -> None:
+        place = "admin.key_file" if admin.key_file else "admin.key"
+        if not _KEY.fullmatch(admin.key):
+            self._mistakes.add(place, "a key is visible ASCII without spaces or line breaks")
+        elif 0 < len(admin.key) < _SHORTEST_KEY:
+            self._mistakes.add(place, f"is shorter than {_SHORTEST_KEY} characters")
+        elif not admin.key and not admin.loopback and admin.without_key == "refuse":
+            self._mistakes.add(
+                place, f"is needed where others can reach it (admin.host: {admin.host}), or `without_key: metrics`"
             )
 
     def _prefixes(self) -> None:
@@ -209,13 +217,6 @@ def _operations() -> set[str]:
 def _overlap(one: Listener, other: Listener) -> bool:
     hosts = {"127.0.0.1" if listener.host == "localhost" else listener.host for listener in (one, other)}
     return len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::"})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _url_problem(url: str) -> str | None:

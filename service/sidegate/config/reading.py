@@ -68,7 +68,7 @@ def _read(data: dict[str, Any], environ: Mapping[str, str], path: Path, base: Pa
     mistakes.secrets |= secrets_in(filled)
     Conversion(mistakes).convert(filled, Settings)
     draft, declared = _sound(filled)
-    draft = _with_keys(draft, base, mistakes)
+    draft = _with_admin_key(_with_keys(draft, base, mistakes), base, mistakes)
     checks = Checks(draft, declared, mistakes)
     checks.all()
     mistakes.raise_any()
@@ -120,6 +120,19 @@ def _with_keys(settings: Settings, base: Path, mistakes: Mistakes) -> Settings:
         elif places and places[0] in _KEY_FILES:
             providers[name] = _with_file(provider, places[0], (*path, places[0]), base, mistakes)
     return replace(settings, providers=providers)
+
+
+def _with_admin_key(settings: Settings, base: Path, mistakes: Mistakes) -> Settings:
+    admin = settings.admin
+    if admin is None or not admin.key_file:
+        return settings
+    if admin.key:
+        mistakes.add("admin", "`key` and `key_file` exclude each other")
+        return settings
+    key = read_secret(admin.key_file, base, ("admin", "key_file"), mistakes)
+    if key is None:
+        return replace(settings, admin=None)  # said once is enough
+    return replace(settings, admin=replace(admin, key=key))
 
 
 def _with_file(provider: Provider, place: str, path: tuple[str, ...], base: Path, mistakes: Mistakes) -> Provider:

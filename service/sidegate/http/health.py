@@ -7,6 +7,7 @@ from prometheus_async.aio.web import server_stats
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from sidegate.http.guard import guard
 from sidegate.http.outermost import outermost
 from sidegate.http.server import SERVER
 from sidegate.http.usage import add_usage
@@ -30,8 +31,9 @@ def add_health(app: web.Application, service: Service) -> None:
 
 
 def make_admin_app(service: Service) -> web.Application:
-    """The admin listener: health, metrics and usage."""
-    app = web.Application(middlewares=[outermost])
+    """The admin listener: health, metrics, and what only its key may do."""
+    assert service.settings.admin is not None
+    app = web.Application(middlewares=[outermost, guard(service.settings.admin, service.log)])
     add_health(app, service)
 
     async def metrics(request: web.Request) -> web.Response:

@@ -1,7 +1,4 @@
-"""Usage by HTTP: what its URLs say, and the report of all callers on the admin listener.
-
-The admin listener has no key yet, so it is bound to loopback unless the config says otherwise.
-"""
+"""Usage by HTTP: what its URLs say, and the report of all callers on the admin listener."""
 
 from __future__ import annotations
 
