@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from msgspec import UNSET
 from sidegate.config.conversion import convert_settings
 from sidegate.config.masking import secrets_in
 from sidegate.config.mistakes import Mistakes, one_line, render
+from sidegate.contract.allowance import Allowance, unenforced
 from sidegate.contract.host import Host
 from sidegate.contract.plugin import Plugin
 from sidegate.errors import ConfigError
@@ -138,7 +140,8 @@ class _Loading:
             loaded = []
             for index, use in enumerate(uses):
                 path = ("pipelines", name, kind, index)
-                plugin = self._plugin(use, (*path, "settings"), render(path))
+                host = self._host(uses[index + 1 :] if kind == "plugins" else ())
+                plugin = self._plugin(use, host, path)
                 if _is_cost(use, plugin):
                     costs += 1
                     self._check_cost(kind, costs, render(path))
@@ -147,7 +150,16 @@ class _Loading:
             lists[kind] = tuple(loaded)
         return LoadedPipeline(name, lists["plugins"], lists["attempt"])
 
-    def _plugin(self, use: Use, path: tuple[str | int, ...], place: str) -> AnyPlugin | None:
+    def _host(self, further_in: Iterable[Use]) -> Host:
+        """The host of one plugin: it knows what those further in enforce. One that is not found is told in its turn."""
+        enforced: set[str] = set()
+        for use in further_in:
+            with suppress(FindError):
+                enforced |= find(use.use, self.settings.plugin_prefixes).enforces
+        return replace(self.host, enforced=frozenset(enforced))
+
+    def _plugin(self, use: Use, host: Host, path: tuple[str | int, ...]) -> AnyPlugin | None:
+        place = render(path)
         self.mistakes.secrets |= secrets_in(use.settings)
         try:
             cls = find(use.use, self.settings.plugin_prefixes)
@@ -161,18 +173,19 @@ class _Loading:
             return None
         settings_type = cls.settings_type()
         if settings_type is None and use.settings:
-            self.mistakes.add(render(path), f"{use.use} has no settings")
+            self.mistakes.add(render((*path, "settings")), f"{use.use} has no settings")
             return None
         settings = None
         if settings_type is not None:
-            settings = convert_settings(use.settings, settings_type, render(path), self.mistakes, self.base)
+            where = render((*path, "settings"))
+            settings = convert_settings(use.settings, settings_type, where, self.mistakes, self.base)
             if settings is None:
                 return None
-        return self._made(cls, settings, place)
+        return self._made(cls, settings, host, place)
 
-    def _made(self, cls: type[AnyPlugin], settings: Any, place: str) -> AnyPlugin | None:
+    def _made(self, cls: type[AnyPlugin], settings: Any, host: Host, place: str) -> AnyPlugin | None:
         try:
-            return cls(settings, self.host)
+            return cls(settings, host)
         except Exception as error:
             self.mistakes.add(place, _said(error))
             return None
@@ -191,6 +204,21 @@ class _Loading:
             self.mistakes.add(place, "cost belongs into the list `plugins`: it prices every attempt by itself")
         elif count > 1:
             self.mistakes.add(place, "cost stands in this pipeline twice: calls would be reserved twice")
+
+
+def lets_in(plugins: Plugins, allowance: Allowance | None) -> tuple[str, ...]:
+    """What whoever issues a key with this allowance should know: that no pipeline lets issued keys in, or which ones
+    would refuse this one. By the setting `issued` of what asks `host.keys`."""
+    asking = [
+        (pipeline.name, loaded.plugin)
+        for pipeline in plugins.values()
+        for loaded in pipeline.plugins
+        if getattr(loaded.plugin.settings, "issued", False) is True
+    ]
+    if not asking:
+        return ("no pipeline of the config lets issued keys in: set `issued: true` in the settings of api_key",)
+    missing = [(name, unenforced(allowance, plugin.host.enforced)) for name, plugin in asking]
+    return tuple(f"pipeline {name} refuses this key: it does not enforce {what}" for name, what in missing if what)
 
 
 def _is_cost(use: Use, plugin: AnyPlugin | None) -> bool:

@@ -7,8 +7,12 @@ what the key promises, so the call is refused: see `enforced`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from datetime import UTC, tzinfo
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
@@ -21,6 +25,30 @@ Enforced = Literal["models", "limits", "concurrency", "budgets"]
 """What a plugin may say that it enforces, in `Plugin.enforces`."""
 
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
+
+NANO: Final = 10**9
+_MOST_USD: Final = 10**8
+
+
+def nano_usd(amount: str | int | float) -> int:
+    """USD as integer nano-USD, exactly: a float counts as the decimal it is written as. Raises `ValueError`."""
+    try:
+        nano = Decimal(str(amount)) * NANO
+    except ArithmeticError as error:
+        raise ValueError("not a number") from error
+    if not nano.is_finite() or not 0 <= nano <= _MOST_USD * NANO or nano != nano.to_integral_value():
+        raise ValueError(f"must be 0 to {_MOST_USD:,}, no finer than 0.000000001")
+    return int(nano)
+
+
+def time_zone(name: str) -> tzinfo:
+    """The zone of an IANA name, or `UTC`. Raises `ValueError`."""
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("no such time zone on this machine") from error
 
 
 class RateAllowance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,9 +72,23 @@ class BudgetAllowance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     timezone: Annotated[str, Meta(max_length=64, description="When days begin: `UTC`, or an IANA name.")] = "UTC"
     hard: Annotated[bool, Meta(description="Refuse what may go over it; otherwise only say so.")] = True
 
+    def __post_init__(self) -> None:
+        try:
+            nano_usd(self.amount_usd)
+        except ValueError as error:
+            raise ValueError(f"`amount_usd`: {error}") from error
+        try:
+            time_zone(self.timezone)
+        except ValueError as error:
+            raise ValueError(f"`timezone`: {error}") from error
+
 
 class Allowance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What its bearer may use. Each empty or null field restricts nothing."""
+    """What its bearer may use. Each empty or null field restricts nothing.
+
+    There is one limit of each kind for a period, and one hard and one soft budget for a period and time zone: by these
+    counters and ledger tell them apart.
+    """
 
     models: Annotated[
         tuple[Pattern, ...], Meta(max_length=1000, description="Models it may use; a name may end in `*`.")
@@ -54,6 +96,21 @@ class Allowance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: Annotated[tuple[RateAllowance, ...], Meta(max_length=16, description="All must have room.")] = ()
     concurrency: Annotated[Annotated[int, Meta(ge=1, le=10**6)] | None, Meta(description="Calls at a time.")] = None
     budgets: Annotated[tuple[BudgetAllowance, ...], Meta(max_length=16, description="All must have room.")] = ()
+
+    def __post_init__(self) -> None:
+        amounts = Counter(
+            f"limits of {kind} a {limit.period}"
+            for limit in self.limits
+            for kind in ("requests", "input_tokens", "output_tokens")
+            if getattr(limit, kind) is not None
+        )
+        budgets = Counter(
+            f"{'hard' if budget.hard else 'soft'} budgets a {budget.period} ({budget.timezone})"
+            for budget in self.budgets
+        )
+        for what, number in (amounts + budgets).items():
+            if number > 1:
+                raise ValueError(f"{number} {what}: there can be one")
 
     @property
     def needs(self) -> Iterator[Enforced]:

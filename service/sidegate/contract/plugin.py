@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
 
 from msgspec import Struct
 
+from sidegate.contract.allowance import Enforced
 from sidegate.contract.call import Call
 from sidegate.contract.host import Host
 from sidegate.contract.reply import Reply
@@ -45,6 +46,9 @@ class Plugin(Generic[S]):
     contract: ClassVar[int] = CONTRACT
     deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job"})
     """The deliveries it holds on; a route with another is refused at start."""
+    enforces: ClassVar[frozenset[Enforced]] = frozenset()
+    """What it holds calls to of their caller's `Allowance`. A plugin further out knows by it (`host.enforced`) whether
+    all that a key restricts is held; one in an `attempt` list does not count."""
 
     def __init__(self, settings: S, host: Host) -> None:
         self.settings = settings
