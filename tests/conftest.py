@@ -6,11 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+
+from tests.servers import proxy, redis
+from tests.servers.postgres import Postgres, postgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,3 +65,47 @@ def acme_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def acme_shout(monkeypatch: pytest.MonkeyPatch, acme_installed: Path) -> None:
     """The installed example, on the path of this test."""
     monkeypatch.syspath_prepend(str(acme_installed))
+
+
+@contextmanager
+def _or_skip() -> Iterator[None]:
+    """A server that the machine does not have is a skip with its name; in CI that is a failure, as all skips are."""
+    try:
+        yield
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A real PostgreSQL for all tests, on a spare port."""
+    with _or_skip(), postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database that is this test's own."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=redis.KINDS)
+def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real Redis for all tests, on a spare port; and the same again with a Valkey where there is one."""
+    with _or_skip(), redis.redis_server(request.param) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of an empty Redis that is this test's own."""
+    redis.empty(redis_server)
+    return redis_server
+
+
+@pytest.fixture
+async def fault_proxy() -> AsyncIterator[Callable[[str], Awaitable[proxy.FaultProxy]]]:
+    """Put a proxy before a store: `broken = await fault_proxy(postgres_url)`, then use `broken.url`, and break it."""
+    async with AsyncExitStack() as proxies:
+        yield lambda url: proxies.enter_async_context(proxy.fault_proxy(url))
