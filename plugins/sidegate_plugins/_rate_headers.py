@@ -5,26 +5,29 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from sidegate.contract import Grant
+from sidegate.contract import Grant, RateClaim
 
 
 class Standing(NamedTuple):
     """One limit, and what it answered."""
 
     name: str
-    requests: int
-    period: float
+    claim: RateClaim
     grant: Grant
 
 
 def tell(headers: dict[str, str], standings: list[Standing]) -> None:
     """draft-ietf-httpapi-ratelimit-headers-11 for all limits, OpenAI's `x-ratelimit-*` for the tightest."""
-    _add(headers, "ratelimit-policy", {one.name: f"q={one.requests};w={math.ceil(one.period)}" for one in standings})
+    _add(
+        headers,
+        "ratelimit-policy",
+        {one.name: f"q={one.claim.limit};w={math.ceil(one.claim.period)}" for one in standings},
+    )
     _add(headers, "ratelimit", {s.name: f"r={s.grant.remaining};t={math.ceil(s.grant.reset)}" for s in standings})
     tightest = min(standings, key=lambda one: (one.grant.remaining, -one.grant.reset))
     remaining = tightest.grant.remaining
     if remaining <= int(headers.get("x-ratelimit-remaining-requests", remaining)):
-        headers["x-ratelimit-limit-requests"] = str(tightest.requests)
+        headers["x-ratelimit-limit-requests"] = str(tightest.claim.limit)
         headers["x-ratelimit-remaining-requests"] = str(remaining)
         headers["x-ratelimit-reset-requests"] = duration(tightest.grant.reset)
 

@@ -7,12 +7,11 @@ A call holds its slot until its reply is over: of a stream, until the last chunk
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import Call, Handler, Host, Plugin, Reply
+from sidegate.contract import Call, Handler, Host, Plugin, Reply, SlotClaim
 
 _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""
@@ -50,18 +49,20 @@ class Concurrency(Plugin[Settings]):
         names = [limit.name for limit in settings.limits]
         if len(set(names)) < len(names):
             raise ValueError("two limits have the same name")
-        # Every call takes its slots in the same order, so no two can wait for each other.
-        self._limits = sorted(settings.limits, key=lambda limit: limit.name)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if call.operation not in self.settings.operations:
             return await handler(call)
-        async with AsyncExitStack() as held:
-            for limit in self._limits:
-                slot = self.host.slots.hold(self._key(limit, call), limit.calls, queue=limit.queue, wait=limit.wait)
-                with call.waiting():
-                    await held.enter_async_context(slot)
+        held = self.host.slots.hold([self._claim(limit, call) for limit in self.settings.limits])
+        with call.waiting():
+            await held.__aenter__()
+        try:
             return await handler(call)
+        finally:
+            await held.__aexit__(None, None, None)
+
+    def _claim(self, limit: Limit, call: Call) -> SlotClaim:
+        return SlotClaim(self._key(limit, call), limit.calls, limit.queue, limit.wait)
 
     def _key(self, limit: Limit, call: Call) -> str:
         return "\x1f".join(["slots", limit.name, *(_WHO[kind](call) or _NONE for kind in limit.per)])

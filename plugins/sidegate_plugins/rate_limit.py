@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from asyncio import sleep
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import Call, Grant, Handler, Host, Plugin, Reply
+from sidegate.contract import Call, Handler, Host, Plugin, RateClaim, Reply
 from sidegate.errors import Refusal
 from sidegate_plugins._rate_headers import Standing, tell
 
@@ -63,31 +63,26 @@ class RateLimit(Plugin[Settings]):
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if call.operation not in self.settings.operations:
             return await handler(call)
-        limits = [(limit, limit.key(call, self.host)) for limit in self._limits if limit.fits(call.model)]
-        if limits:
-            tell(call.reply_headers, _standings(await self._taken(call, limits)))
+        claims = [limit.claim(call, self.host) for limit in self._limits if limit.fits(call.model)]
+        if claims:
+            tell(call.reply_headers, await self._taken(call, claims))
         return await handler(call)
 
-    async def _taken(self, call: Call, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
+    async def _taken(self, call: Call, claims: list[_Claim]) -> list[Standing]:
         began = self.host.clock.monotonic()
         while True:
-            grants = self._take(limits)
-            short = [(limit, grant) for limit, grant in grants if not grant.allowed]
+            grants = await self.host.rates.take([claim for _, claim in claims])
+            standings = [
+                Standing(limit.name, claim, grant) for (limit, claim), grant in zip(claims, grants, strict=True)
+            ]
+            short = [(limit, grant) for (limit, _), grant in zip(claims, grants, strict=True) if not grant.allowed]
             if not short:
-                return grants
+                return standings
             waited = self.host.clock.monotonic() - began
             if any(waited + grant.retry_after > limit.wait for limit, grant in short):
-                raise _refusal(grants, short)
+                raise _refusal(standings)
             with call.waiting():
                 await sleep(max(grant.retry_after for _, grant in short))
-
-    def _take(self, limits: list[tuple[_Limit, str]]) -> list[tuple[_Limit, Grant]]:
-        """From all or from none: nothing is awaited between the look and the taking."""
-        rates = self.host.rates
-        found = [(limit, rates.peek(key, limit.requests, limit.period)) for limit, key in limits]
-        if all(grant.allowed for _, grant in found):
-            return [(limit, rates.take(key, limit.requests, limit.period)) for limit, key in limits]
-        return found
 
 
 class _Limit:
@@ -96,15 +91,16 @@ class _Limit:
         self.requests = limit.requests
         self.period = _SECONDS[limit.period] if isinstance(limit.period, str) else limit.period
         self.wait = limit.wait
-        self._per = limit.per
+        self._per = [_WHO[kind] for kind in limit.per]
         self._exact = frozenset(limit.models)
         self._beginnings = tuple(model[:-1] for model in limit.models if model.endswith("*"))
 
     def fits(self, model: str) -> bool:
         return not self._exact or model in self._exact or model.startswith(self._beginnings)
 
-    def key(self, call: Call, host: Host) -> str:
-        return "\x1f".join(["rate", self.name, *(_WHO[kind](call, host) or _NONE for kind in self._per)])
+    def claim(self, call: Call, host: Host) -> _Claim:
+        key = "\x1f".join(["rate", self.name, *[who(call, host) or _NONE for who in self._per]])
+        return self, RateClaim(key, self.requests, self.period)
 
 
 def _configured(call: Call, host: Host) -> str | None:
@@ -127,18 +123,17 @@ _WHO: dict[str, Callable[[Call, Host], str | None]] = {
 }
 
 
-def _standings(grants: list[tuple[_Limit, Grant]]) -> list[Standing]:
-    return [Standing(limit.name, limit.requests, limit.period, grant) for limit, grant in grants]
+_Claim: TypeAlias = tuple[_Limit, RateClaim]
 
 
-def _refusal(grants: list[tuple[_Limit, Grant]], short: list[tuple[_Limit, Grant]]) -> Refusal:
-    limit, grant = max(short, key=lambda found: found[1].retry_after)
+def _refusal(standings: list[Standing]) -> Refusal:
+    shortest = max(standings, key=lambda standing: standing.grant.retry_after)
     headers: dict[str, str] = {}
-    tell(headers, _standings(grants))
+    tell(headers, standings)
     return Refusal(
         429,
         "rate_limit_exceeded",
-        f"Rate limit {limit.name!r} exceeded: {limit.requests} requests in {limit.period:g} s.",
-        retry_after=grant.retry_after,
+        f"Rate limit {shortest.name!r} exceeded: {shortest.claim.limit} requests in {shortest.claim.period:g} s.",
+        retry_after=shortest.grant.retry_after,
         headers=headers,
     )

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sidegate.contract.host import Counter, Grant, Host, Model, NoHttp, SystemClock
+from sidegate.contract.counters import Grant, RateClaim, SlotClaim
+from sidegate.contract.host import Counter, Host, Model, NoHttp, SystemClock
 from sidegate.settings import Choice, Settings, Target, as_choice
 
 
@@ -31,15 +32,15 @@ def _pairs(name: str, leads: Choice | tuple[Target, ...]) -> tuple[tuple[str, st
 
 
 class _Rates:
-    def take(self, key: str, limit: int, period: float, amount: int = 1) -> Grant:
-        return Grant(True, limit, limit, 0.0, 0.0)
+    async def take(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
+        return tuple(Grant(True, claim.limit, claim.limit, 0.0, 0.0) for claim in claims)
 
-    def peek(self, key: str, limit: int, period: float) -> Grant:
-        return self.take(key, limit, period)
+    def correct(self, claim: RateClaim, used: int) -> None:
+        pass
 
 
 class _Slots:
-    def hold(self, key: str, limit: int, *, queue: int, wait: float) -> AbstractAsyncContextManager[None]:
+    def hold(self, claims: Sequence[SlotClaim]) -> AbstractAsyncContextManager[None]:
         return _nothing()
 
 

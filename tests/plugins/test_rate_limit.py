@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidegate.contract import Call, Caller, Host
+from sidegate.contract import Call, Caller, Grant, Host, RateClaim
 from sidegate.errors import Refusal
 from sidegate_plugins import rate_limit
 from sidegate_plugins._rate_headers import duration
@@ -26,6 +26,11 @@ async def refused(plugin: RateLimit, call: Call) -> Refusal:
     with pytest.raises(Refusal) as refusal:
         await plugin(call, answer)
     return refusal.value
+
+
+async def left(host: Host, name: str, limit: int, period: float) -> Grant:
+    (grant,) = await host.rates.take([RateClaim(f"rate\x1f{name}\x1fann", limit, period, 0)])
+    return grant
 
 
 @pytest.mark.parametrize("delivery", ["stream", "buffered", "job"])
@@ -88,7 +93,7 @@ async def test_a_call_takes_from_all_limits_or_from_none() -> None:
     await plugin(a_call(clock), answer)
     for _ in range(10):
         assert "narrow" in (await refused(plugin, a_call(clock))).message
-    assert host.rates.peek("rate\x1fwide\x1fann", 100, 60).remaining == 99
+    assert (await left(host, "wide", 100, 60)).remaining == 99
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,7 @@ async def test_who_was_overtaken_while_waiting_is_refused_when_its_time_is_up(mo
 
     async def overtaken(seconds: float) -> None:
         clock.pass_by(seconds)
-        host.rates.take("rate\x1frpm\x1fann", 1, 10.0)
+        await host.rates.take([RateClaim("rate\x1frpm\x1fann", 1, 10.0)])
 
     await plugin(a_call(clock), answer)
     monkeypatch.setattr(rate_limit, "sleep", overtaken)
@@ -222,7 +227,7 @@ async def test_a_waiting_call_can_be_cancelled_and_has_taken_nothing() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     clock.pass_by(100.001)
-    assert host.rates.peek("rate\x1frpm\x1fann", 1, 100.0).allowed
+    assert (await left(host, "rpm", 1, 100.0)).remaining == 1
 
 
 async def test_a_call_that_fails_has_been_counted() -> None:

@@ -12,7 +12,8 @@ Read `plugin` first, then `call`, then `chunk` and `meaning`. `docs/plugins.md` 
 from sidegate.contract.call import Call
 from sidegate.contract.caller import ANONYMOUS, Caller, Naming
 from sidegate.contract.chunk import Chunk
-from sidegate.contract.host import Clock, Grant, Host, Model, SystemClock
+from sidegate.contract.counters import Grant, OnStoreFailure, RateClaim, RateCounters, SlotClaim, SlotCounters
+from sidegate.contract.host import Clock, Host, Model, SystemClock
 from sidegate.contract.meaning import (
     BlockEnd,
     Comment,
@@ -42,6 +43,7 @@ from sidegate.contract.meaning import (
     ToolUse,
     Usage,
 )
+from sidegate.contract.peer import Peer
 from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
@@ -80,12 +82,16 @@ __all__ = [
     "Model",
     "Naming",
     "Observer",
+    "OnStoreFailure",
     "Opaque",
     "OpaqueContent",
     "Part",
+    "Peer",
     "Plugin",
     "Prices",
     "Pricing",
+    "RateClaim",
+    "RateCounters",
     "Rates",
     "Reasoning",
     "ReasoningContent",
@@ -95,6 +101,8 @@ __all__ = [
     "Request",
     "Reservations",
     "ResponseFormat",
+    "SlotClaim",
+    "SlotCounters",
     "Standing",
     "Start",
     "SystemClock",

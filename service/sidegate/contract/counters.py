@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 OnStoreFailure: TypeAlias = Literal["allow", "deny", "local"]
 """While the shared store does not answer in time: nothing holds, all is refused, or this process counts for itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class RateClaim:
-    """Take `amount` of `limit` per `period` seconds."""
+class RateClaim(Struct, frozen=True, gc=False):
+    """Take `amount` of `limit` per `period` seconds. An amount of 0 takes nothing, and only looks."""
 
     key: str
     limit: int
@@ -26,8 +26,7 @@ class RateClaim:
     on_store_failure: OnStoreFailure = "local"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True, gc=False):
     """What a limit answered: whether there was room, how much is left, and when there is more."""
 
     allowed: bool
@@ -57,9 +56,8 @@ class RateCounters(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SlotClaim:
-    """Hold one of `limit` slots. At most `queue` calls wait for one, each for `wait` seconds."""
+class SlotClaim(Struct, frozen=True, gc=False):
+    """Hold one of `limit` slots. At most `queue` calls wait for one, each for `wait` seconds; 0: none does."""
 
     key: str
     limit: int
@@ -72,7 +70,10 @@ class SlotCounters(Protocol):
     """Concurrent holders per key, with a fair queue."""
 
     def hold(self, claims: Sequence[SlotClaim]) -> AbstractAsyncContextManager[None]:
-        """Hold a slot of each for the length of the block; first come, first served.
+        """Hold a slot of each for the length of the block, or none; first come, first served.
+
+        Who is kept waiting by one claim does not keep others from its rest. It waits as long as the most impatient of
+        the claims that have no slot.
 
         Raises `Refusal` 429 `concurrency_limit_exceeded` where there is no place or the wait was in vain, and 503
         `limit_store_unavailable` where the shared store failed and a claim says `deny`. Leaving the block never waits.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from sidegate.contract.counters import RateCounters, SlotCounters
 from sidegate.contract.prices import NoPrices, Prices
 from sidegate.contract.reservations import NoReservations, Reservations
 from sidegate.errors import ConnectError
@@ -31,42 +31,6 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a limit answered: whether there was room, how much is left, and when there is more."""
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset: float
-    """Seconds until the limit is whole again."""
-    retry_after: float
-    """Seconds until the same request would be let through; 0 where it was."""
-
-
-class Rates(Protocol):
-    """Counts per key and period. In this process by default; the same calls reach a shared store where one is set."""
-
-    def take(self, key: str, limit: int, period: float, amount: int = 1) -> Grant:
-        """Take `amount` of `limit` per `period` seconds if there is room; else take nothing. Never waits."""
-        ...
-
-    def peek(self, key: str, limit: int, period: float) -> Grant:
-        """What `take` would find, without taking."""
-        ...
-
-
-class Slots(Protocol):
-    """Concurrent holders per key, with a fair queue."""
-
-    def hold(self, key: str, limit: int, *, queue: int, wait: float) -> AbstractAsyncContextManager[None]:
-        """Hold one of `limit` slots. At most `queue` wait, each for `wait` seconds, first come first served.
-
-        Raises `Refusal` 429, code `concurrency_limit_exceeded`, where there is no place or the wait was in vain.
-        """
-        ...
 
 
 class Log(Protocol):
@@ -139,8 +103,8 @@ class Host:
     """Lent to every plugin of a running gateway."""
 
     clock: Clock
-    rates: Rates
-    slots: Slots
+    rates: RateCounters
+    slots: SlotCounters
     log: Log
     metrics: Metrics
     http: Http = NoHttp()

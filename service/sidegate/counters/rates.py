@@ -5,32 +5,30 @@ of `t` seconds: a burst of `limit` at once, then a steady trickle. So one period
 
 A drained bucket is worth as much as none, so forgetting it forgets nothing; one in use is never forgotten. When
 `max_keys` buckets are in use, a new key is refused until the first of them is drained. Measured on CPython 3.11: 820
-bytes a bucket, key of 40 characters included, so about 80 MB at the default of 100 000; about 2.5 µs for a `take`.
+bytes a bucket, key of 40 characters included, so about 80 MB at the default of 100 000; about 2 µs for a `take`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from contextlib import suppress
+from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import TypeAlias
 
 from aiolimiter import AsyncLimiter
 
-from sidegate.contract.host import Clock, Grant
+from sidegate.contract.counters import Grant, RateClaim
+from sidegate.contract.host import Clock
+from sidegate.counters.leaky import SLACK, all_looked, check, granted
 
 _Key: TypeAlias = tuple[str, int, float]
 
 _STEPS = 256
 """Entries looked at for one new key: what a full table of stale entries may cost a call, about half a millisecond."""
 
-_SLACK = 1e-6
-"""Seconds added to `retry_after`, so that whoever comes back then is not refused by a rounding error."""
-
 
 class LocalRates:
-    """`contract.host.Rates` for one process. Nothing here waits; of several processes, each counts for itself."""
+    """`contract.counters.RateCounters` for one process. Nothing here waits; of several processes, each counts alone."""
 
     def __init__(self, clock: Clock, max_keys: int = 100_000) -> None:
         if max_keys < 1:
@@ -40,45 +38,80 @@ class LocalRates:
         self._max_keys = max_keys
         self._buckets: dict[_Key, _Bucket] = {}
         self._drains: list[tuple[float, _Key]] = []
-        """A heap with one entry a bucket: the time before which it cannot be drained. Takes only move it later."""
+        """A heap with one entry a bucket: when to look whether it is drained."""
 
     def __len__(self) -> int:
         """Buckets in memory."""
         return len(self._buckets)
 
-    def take(self, key: str, limit: int, period: float, amount: int = 1) -> Grant:
-        """Take `amount` if there is room, else nothing. More than `limit` never has room: `retry_after` is a period."""
-        if amount < 0:
-            raise ValueError("amount must not be negative")
-        bucket = self._find(key, limit, period)
-        if bucket is None:
-            wait = self._until_room()
-            if wait > 0:
-                return Grant(False, limit, 0, wait, wait)
-            bucket = _Bucket(limit, period, self._timeline)
-            if 0 < amount <= limit:
-                self._keep((key, limit, period), bucket)
-        return bucket.take(amount)
+    async def take(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
+        """Take from all, or from none. Never waits."""
+        return self.take_now(claims)
 
-    def peek(self, key: str, limit: int, period: float) -> Grant:
-        """What `take` of 1 would find."""
-        bucket = self._find(key, limit, period)
+    def take_now(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
+        """The same, for those who cannot await."""
+        fresh: dict[_Key, _Bucket] = {}
+        taken: list[tuple[RateClaim, _Bucket]] = []
+        for claim in claims:
+            bucket = self._buckets.get((claim.key, claim.limit, claim.period)) or self._fresh(claim, fresh)
+            if bucket is None or not bucket.take(claim.amount):
+                for other, used in taken:
+                    used.move(-other.amount)
+                return self._refused(claims)
+            taken.append((claim, bucket))
+        for key, bucket in fresh.items():
+            if bucket.level:
+                self._keep(key, bucket)
+        return tuple([granted(claim, bucket.level) for claim, bucket in taken])
+
+    def correct(self, claim: RateClaim, used: int) -> None:
+        """Settle a claim by what was used. The level may go over the limit: a debt, which drains like the rest."""
+        self.add(claim, used - claim.amount)
+
+    def add(self, claim: RateClaim, amount: int) -> None:
+        """Put in, or take out, whatever the room. Of what has drained nothing is given back."""
+        key = (claim.key, claim.limit, claim.period)
+        bucket = self._buckets.get(key)
         if bucket is not None:
-            return bucket.grant(1)
-        wait = self._until_room()
-        return Grant(wait <= 0, limit, limit if wait <= 0 else 0, wait, wait)
+            bucket.take(0)
+            bucket.move(amount)
+        elif amount > 0:
+            bucket = _Bucket(claim.limit, claim.period, self._timeline)
+            bucket.take(0)
+            bucket.move(amount)
+            self._keep(key, bucket)
 
-    def _find(self, key: str, limit: int, period: float) -> _Bucket | None:
-        if limit < 1 or not 0 < period < math.inf:
-            raise ValueError("limit must be at least 1, and period a number of seconds")
-        return self._buckets.get((key, limit, period))
+    def _fresh(self, claim: RateClaim, fresh: dict[_Key, _Bucket]) -> _Bucket | None:
+        """A bucket for a key that has none, kept when something is in it; `None` where there is no place for it."""
+        check(claim)
+        key = (claim.key, claim.limit, claim.period)
+        if key not in fresh:
+            if self._until_room(len(fresh)) > 0:
+                return None
+            fresh[key] = _Bucket(claim.limit, claim.period, self._timeline)
+        return fresh[key]
+
+    def _refused(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
+        wait = self._until_room()
+        grants = all_looked(claims, [self._level(claim) for claim in claims])
+        if wait <= 0:
+            return grants
+        full = [(claim.key, claim.limit, claim.period) not in self._buckets for claim in claims]
+        return tuple([Grant(False, g.limit, 0, wait, wait) if new else g for g, new in zip(grants, full, strict=True)])
+
+    def _level(self, claim: RateClaim) -> float:
+        bucket = self._buckets.get((claim.key, claim.limit, claim.period))
+        if bucket is None:
+            return 0.0
+        bucket.take(0)
+        return bucket.level
 
     def _keep(self, key: _Key, bucket: _Bucket) -> None:
         self._buckets[key] = bucket
         heappush(self._drains, (self._clock.monotonic(), key))
 
-    def _until_room(self) -> float:
-        """Forget what is drained; seconds until there is a place for another bucket."""
+    def _until_room(self, more: int = 0) -> float:
+        """Forget what is drained; seconds until there is a place for another bucket, beside `more` new ones."""
         now = self._clock.monotonic()
         drains = self._drains
         for _ in range(_STEPS):
@@ -93,13 +126,13 @@ class LocalRates:
                 del self._buckets[key]
             else:
                 heapreplace(drains, (drained, key))
-        if len(self._buckets) < self._max_keys:
+        if len(self._buckets) + more < self._max_keys:
             return 0.0
-        return max(drains[0][0] - now, 0.0) + _SLACK
+        return (max(drains[0][0] - now, 0.0) if drains else 0.0) + SLACK
 
 
 class _Bucket(AsyncLimiter):
-    """One bucket, on the gateway's clock. `level` is what was taken and has not drained yet."""
+    """One bucket, on the gateway's clock. What moves its level without waiting is not in aiolimiter's own interface."""
 
     __slots__ = ("_timeline",)
 
@@ -111,30 +144,26 @@ class _Bucket(AsyncLimiter):
     def _loop(self) -> asyncio.AbstractEventLoop:
         return self._timeline
 
-    def take(self, amount: int) -> Grant:
-        if not self.has_capacity(amount):
-            return self.grant(amount)
-        # There is room, so `acquire` runs through without waiting: no loop is needed, and nobody can come between.
-        with suppress(StopIteration):
-            self.acquire(amount).send(None)
-        return self._granted(True, 0.0)
+    @property
+    def level(self) -> float:
+        """What was taken and had not drained when the bucket was last looked at."""
+        return self._level
 
-    def grant(self, amount: int) -> Grant:
-        """What a `take` would answer."""
-        if self.has_capacity(amount):
-            return self._granted(True, 0.0)
-        if amount > self.max_rate:
-            return self._granted(False, self.time_period)
-        return self._granted(False, (self._level + amount - self.max_rate) / self._rate_per_sec + _SLACK)
+    def take(self, amount: int) -> bool:
+        """Take where there is room, and let drain what has drained."""
+        if amount < 0:
+            raise ValueError("amount must not be negative")
+        if not self.has_capacity(amount):
+            return False
+        self._level += amount
+        return True
+
+    def move(self, amount: int) -> None:
+        self._level = max(0.0, self._level + amount)
 
     def drained_at(self) -> float:
         self._leak()
         return self._last_check + self._level / self._rate_per_sec
-
-    def _granted(self, allowed: bool, retry_after: float) -> Grant:
-        limit = int(self.max_rate)
-        remaining = max(0, math.floor(limit - self._level + 1e-9))
-        return Grant(allowed, limit, remaining, self._level / self._rate_per_sec, retry_after)
 
 
 class _Timeline(asyncio.AbstractEventLoop):

@@ -1,12 +1,17 @@
-"""Slots in this process: so many holders of a key at a time, the others in a fair queue of bounded length and wait."""
+"""Slots in this process: so many holders of a key at a time, the others in a fair queue of bounded length and wait.
+
+A call that claims slots of several keys gets all at once or waits for those that are full. It waits only in the queues
+of the keys that stop it, so that it keeps nobody from the others; its place is by when it came, in every queue.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from types import TracebackType
 
+from sidegate.contract.counters import SlotClaim
 from sidegate.contract.host import Clock
 from sidegate.errors import Refusal
 
@@ -14,12 +19,24 @@ _LONGEST_ADVICE = 30.0
 """Seconds: `retry_after` is a guess from the pace so far, and is not stretched beyond this."""
 
 
+def refusal(retry_after: float) -> Refusal:
+    """What is said where there is no place."""
+    message = "Too many calls at a time. Try again when others have ended."
+    return Refusal(429, "concurrency_limit_exceeded", message, retry_after=retry_after)
+
+
+def patience(claims: Iterable[SlotClaim]) -> float:
+    """Seconds that a call may wait which `claims` stop; 0 where one of them lets nobody wait."""
+    return min(claim.wait if claim.queue > 0 else 0.0 for claim in claims)
+
+
 class LocalSlots:
-    """`contract.host.Slots` for one process. Keys that nobody holds or waits for take no memory."""
+    """`contract.counters.SlotCounters` for one process. Keys that nobody holds or waits for take no memory."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lines: dict[str, _Line] = {}
+        self._came = 0
 
     def __len__(self) -> int:
         """Keys in memory."""
@@ -35,104 +52,170 @@ class LocalSlots:
         line = self._lines.get(key)
         return len(line.waiters) if line else 0
 
-    @asynccontextmanager
-    async def hold(self, key: str, limit: int, *, queue: int, wait: float) -> AsyncIterator[None]:
-        """Hold a slot for the length of the block. `wait` is in seconds; a `wait` or `queue` of 0 never waits.
+    def hold(self, claims: Sequence[SlotClaim]) -> _Held:
+        """Hold a slot of each for the length of the block.
 
         Raises `Refusal` 429 `concurrency_limit_exceeded`; `retry_after` is guessed from how fast slots came free.
         """
-        if limit < 1:
-            raise ValueError("limit must be at least 1")
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line(self._clock.monotonic())
-        try:
-            await self._enter(line, limit, queue, wait)
-            try:
-                yield
-            finally:
-                line.leave()
-        finally:
-            if line.empty and self._lines.get(key) is line:
-                del self._lines[key]
+        return _Held(self, claims)
 
-    async def _enter(self, line: _Line, limit: int, queue: int, wait: float) -> None:
-        if line.enter(limit):
-            return
-        if len(line.waiters) >= queue or wait <= 0:
-            raise self._refusal(line)
+    def occupy(self, claims: Sequence[SlotClaim]) -> None:
+        """Hold a slot of each, whatever the room: for who holds them already by other means. `leave` ends it."""
+        for claim in claims:
+            line = self._lines.get(claim.key) or self._open(claim.key)
+            line.holders += 1
+
+    def leave(self, claims: Sequence[SlotClaim]) -> None:
+        """Free what was held, and let in who waited for it."""
+        for claim in claims:
+            line = self._lines[claim.key]
+            line.holders -= 1
+            line.freed += 1
+        for claim in claims:
+            self._serve(claim.key)
+
+    async def enter(self, claims: Sequence[SlotClaim]) -> None:
+        """Hold a slot of each, when there is one. Raises `Refusal`; who is refused or cancelled holds nothing."""
+        lines = self._lines
+        for claim in claims:
+            line = lines.get(claim.key)
+            if line is None:
+                if claim.limit < 1:
+                    raise ValueError("limit must be at least 1")
+            elif line.holders + len(line.waiters) >= claim.limit:
+                return await self._queue(claims)
+        return self.occupy(claims)
+
+    async def _queue(self, claims: Sequence[SlotClaim]) -> None:
+        self._came += 1
+        waiter = _Waiter(self._came, claims, asyncio.get_running_loop().create_future())
+        stopping = self._stopping(waiter)
+        wait = patience(stopping)
+        full = [claim for claim in stopping if len(self._lines[claim.key].waiters) >= claim.queue]
+        if full or wait <= 0:
+            raise self._refusal(full or stopping)
+        self._place(waiter, stopping)
         try:
             async with asyncio.timeout(wait):
-                await line.queue(limit)
-        except TimeoutError:
-            raise self._refusal(line) from None
+                await waiter.turn
+        except BaseException as error:
+            if waiter.let_in:
+                # A slot was given in the moment in which it was given up.
+                self.leave(claims)
+            else:
+                self._withdraw(waiter)
+            if isinstance(error, TimeoutError):
+                raise self._refusal(stopping) from None
+            raise
 
-    def _refusal(self, line: _Line) -> Refusal:
-        return Refusal(
-            429,
-            "concurrency_limit_exceeded",
-            "Too many calls at a time. Try again when others have ended.",
-            retry_after=line.advice(self._clock.monotonic()),
-        )
+    def _stopping(self, waiter: _Waiter) -> list[SlotClaim]:
+        """The claims that find no slot: it is taken, or somebody who came earlier waits for it."""
+        found = []
+        for claim in waiter.claims:
+            line = self._lines.get(claim.key)
+            if line is not None and line.holders + line.before(waiter) >= claim.limit:
+                found.append(claim)
+        return found
+
+    def _place(self, waiter: _Waiter, stopping: Sequence[SlotClaim]) -> None:
+        waiter.queues = tuple([claim.key for claim in stopping])
+        for key in waiter.queues:
+            insort(self._lines[key].waiters, waiter)
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """Out of all queues; who stood behind moves up."""
+        queues, waiter.queues = waiter.queues, ()
+        for key in queues:
+            self._lines[key].waiters.remove(waiter)
+        for key in queues:
+            self._serve(key)
+
+    def _serve(self, key: str) -> None:
+        """Let in, in the order they came, those whom `key` stopped and nothing stops any more."""
+        line = self._lines.get(key)
+        if line is None:
+            return
+        for waiter in tuple(line.waiters):
+            if line.holders >= waiter.limit(key):
+                break
+            if waiter.turn.done():
+                continue
+            stopping = self._stopping(waiter)
+            for name in waiter.queues:
+                self._lines[name].waiters.remove(waiter)
+            self._place(waiter, stopping)
+            if not stopping:
+                self.occupy(waiter.claims)
+                waiter.let_in = True
+                waiter.turn.set_result(None)
+        if not line.holders and not line.waiters:
+            del self._lines[key]
+
+    def _open(self, key: str) -> _Line:
+        line = self._lines[key] = _Line(self._clock.monotonic())
+        return line
+
+    def _refusal(self, stopping: Sequence[SlotClaim]) -> Refusal:
+        now = self._clock.monotonic()
+        lines = [self._lines[claim.key] for claim in stopping if claim.key in self._lines]
+        return refusal(max([line.advice(now) for line in lines], default=1.0))
+
+
+class _Held:
+    """Round the block of a holder."""
+
+    __slots__ = ("_claims", "_slots")
+
+    def __init__(self, slots: LocalSlots, claims: Sequence[SlotClaim]) -> None:
+        self._slots = slots
+        self._claims = claims
+
+    async def __aenter__(self) -> None:
+        await self._slots.enter(self._claims)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._slots.leave(self._claims)
+
+
+class _Waiter:
+    """Who waits, with all its claims. Sorts by when it came."""
+
+    __slots__ = ("claims", "let_in", "number", "queues", "turn")
+
+    def __init__(self, number: int, claims: Sequence[SlotClaim], turn: asyncio.Future[None]) -> None:
+        self.number = number
+        self.claims = claims
+        self.turn = turn
+        self.queues: tuple[str, ...] = ()
+        self.let_in = False
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return self.number < other.number
+
+    def limit(self, key: str) -> int:
+        return min(claim.limit for claim in self.claims if claim.key == key)
 
 
 class _Line:
-    """Who holds and who waits for one key. While anybody alive waits, there is no slot left for the first of them."""
+    """Who holds and who waits for one key."""
 
-    __slots__ = ("_freed", "_since", "holders", "waiters")
+    __slots__ = ("_since", "freed", "holders", "waiters")
 
     def __init__(self, now: float) -> None:
         self.holders = 0
-        self.waiters: deque[tuple[asyncio.Future[None], int]] = deque()
+        self.waiters: list[_Waiter] = []
+        self.freed = 0
         self._since = now
-        self._freed = 0
 
-    @property
-    def empty(self) -> bool:
-        return not self.holders and not self.waiters
-
-    def enter(self, limit: int) -> bool:
-        """Take a slot at once, unless somebody came earlier."""
-        if self.holders >= limit or self.waiters:
-            return False
-        self.holders += 1
-        return True
-
-    async def queue(self, limit: int) -> None:
-        """Wait for one's turn. Whoever is cancelled leaves the queue, and passes on a slot given in the same moment."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (turn, limit)
-        self.waiters.append(place)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            elif place in self.waiters:
-                self.waiters.remove(place)
-                self._serve()
-            raise
-
-    def leave(self) -> None:
-        self.holders -= 1
-        self._freed += 1
-        self._serve()
+    def before(self, waiter: _Waiter) -> int:
+        """How many wait here who came earlier."""
+        return bisect_left(self.waiters, waiter)
 
     def advice(self, now: float) -> float:
         """Seconds until all who wait now, and one more, would have had a slot at the pace of this busy spell."""
-        if not self._freed:
+        if not self.freed:
             return 1.0
-        pace = (now - self._since) / self._freed
+        pace = (now - self._since) / self.freed
         return min(max(pace * (len(self.waiters) + 1), 1.0), _LONGEST_ADVICE)
-
-    def _serve(self) -> None:
-        while self.waiters:
-            turn, limit = self.waiters[0]
-            if turn.done():
-                self.waiters.popleft()
-                continue
-            if self.holders >= limit:
-                return
-            self.waiters.popleft()
-            self.holders += 1
-            turn.set_result(None)
