@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from sidegate.contract.counters import RateCounters, SlotCounters
+from sidegate.contract.keys import Keys, NoKeys
 from sidegate.contract.prices import NoPrices, Prices
 from sidegate.contract.reservations import NoReservations, Reservations
 from sidegate.errors import ConnectError
@@ -118,6 +119,8 @@ class Host:
     """What models cost by the price lists the gateway knows: `prices.find(provider, model)`."""
     ledger: Reservations = NoReservations()
     """Where money is held before it is spent: `await ledger.reserve(call, claims)`."""
+    keys: Keys = NoKeys()
+    """The keys that were issued: `await keys.find(digest)`."""
     enforced: frozenset[str] = frozenset()
     """What the plugins further in enforce of a caller's `Allowance`: see `Plugin.enforces`."""
     tell: Callable[[str], None] = _silent
