@@ -60,6 +60,7 @@ class Live:
         self._idle.set()
         self.draining = False
         self._hurry = asyncio.Event()
+        self._beats: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -119,15 +120,23 @@ class Live:
         live.call.notes.abandoned = live.on_disconnect == "drain"
         live.outlet.detach()
 
-    def check(self, send_timeout: float) -> None:
-        """Interrupt plugins that take too long and cut readers that stand still. Called by the gateway's ticker."""
+    def check(self, send_timeout: float, heartbeat: float) -> None:
+        """Interrupt plugins that take too long, cut readers that stand still, and show those who wait a sign of life.
+
+        Called by the gateway's ticker. A sign of life commits the status of a stream, not an attempt.
+        """
         now = self._clock.monotonic()
         for live in list(self._calls.values()):
             self._check_plugin(live, now)
-            blocked = live.outlet.sink.blocked_since
-            if blocked and now - blocked > send_timeout:
-                live.stop(Cancelled(Ending.CLIENT_GONE, code="write_timeout"))
-                live.outlet.sink.abort()
+            sink = live.outlet.sink
+            if sink.blocked_since:
+                if now - sink.blocked_since > send_timeout:
+                    live.stop(Cancelled(Ending.CLIENT_GONE, code="write_timeout"))
+                    sink.abort()
+            elif sink.quiet_since and now - sink.quiet_since >= heartbeat:
+                beat = asyncio.get_running_loop().create_task(sink.beat())
+                self._beats.add(beat)
+                beat.add_done_callback(self._beats.discard)
 
     def _check_plugin(self, live: LiveCall, now: float) -> None:
         frame = live.call.notes.frame

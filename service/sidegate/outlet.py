@@ -21,9 +21,15 @@ class Sink(Protocol):
 
     blocked_since: float
     """Monotonic seconds since when a write waits for the reader; 0 while none does."""
+    quiet_since: float
+    """Monotonic seconds of the last sign of life; 0 where none is waited for."""
 
     async def write(self, data: bytes) -> None:
         """Returns when the reader has room."""
+        ...
+
+    async def beat(self) -> None:
+        """Show a reader of a silent stream that it is alive."""
         ...
 
     def abort(self) -> None:
@@ -35,9 +41,13 @@ class NullSink:
     """For a reader that has left while the call goes on, and for one that waits for a whole body."""
 
     blocked_since = 0.0
+    quiet_since = 0.0
 
     async def write(self, data: bytes) -> None:
         """Nobody reads."""
+
+    async def beat(self) -> None:
+        """Nobody waits."""
 
     def abort(self) -> None:
         """Nobody to cut."""

@@ -162,9 +162,10 @@ class Service:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        send_timeout = self.settings.server.send_timeout
+        server = self.settings.server
+        pause = min(TICK_SECONDS, server.heartbeat)
         while True:
-            due = loop.time() + TICK_SECONDS
-            await asyncio.sleep(TICK_SECONDS)
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
             self.metrics.lag.observe(max(0.0, loop.time() - due))
-            self.live.check(send_timeout)
+            self.live.check(server.send_timeout, server.heartbeat)

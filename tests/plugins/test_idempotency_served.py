@@ -297,7 +297,7 @@ async def test_a_follower_may_wait_longer_than_a_plugin_may_take() -> None:
             await reached.wait()
             await in_flight(client, 2)
             clock.pass_by(60)
-            client.running.service.live.check(3600)
+            client.running.service.live.check(3600, 3600)
             go_on.set()
             assert [reply[0] for reply in await asyncio.gather(*asking)] == [200, 200]
 

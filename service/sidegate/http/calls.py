@@ -14,7 +14,6 @@ from sidegate.contract.timeouts import Patience, TimeoutChanges, asked_for
 from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head, read_json
-from sidegate.http.replies import reply_headers
 from sidegate.http.sinks import StreamSink
 from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet, named
 from sidegate.service import Service
@@ -45,7 +44,6 @@ class CallEndpoint:
         if self._route.timeouts is not None or asked.timeouts is not None:
             bounds = self._service.settings.server.client_timeouts
             call.patience = Patience(self._route.timeouts, asked.timeouts, bounds)
-        outlet.notes = call.notes
         return await self._exchange.run(call, outlet, sink)
 
     async def _ask(self, request: web.Request) -> tuple[Asked, str, bool]:
@@ -94,14 +92,7 @@ class CallEndpoint:
         if not stream:
             make = self._dialect.assembler
             return BufferOutlet(self._dialect.name, lambda naming: make(named(envelope, naming)), service.clock), None
-        server = service.settings.server
-        sink = StreamSink(
-            request,
-            lambda: reply_headers(self._dialect, call_id, outlet.notes.headers),
-            service.clock,
-            heartbeat=server.heartbeat,
-            send_timeout=server.send_timeout,
-        )
+        sink = StreamSink(request, service.clock, comments=self._dialect.comments)
         outlet = StreamOutlet(self._dialect, envelope, sink, service.clock)
         return outlet, sink
 

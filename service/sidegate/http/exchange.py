@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from aiohttp import web
 
 from sidegate.contract.call import Call
 from sidegate.contract.plugin import Handler
 from sidegate.errors import SidegateError
-from sidegate.http.replies import Voice, buffered_reply, error_reply
+from sidegate.http.replies import Voice, buffered_reply, error_reply, reply_headers
 from sidegate.http.sinks import StreamSink
-from sidegate.live import LiveCall
 from sidegate.outlet import BufferOutlet, StreamOutlet
 from sidegate.service import Service
 from sidegate.settings import Route
@@ -22,7 +22,6 @@ class Exchange:
 
     def __init__(self, service: Service, route: Route, handler: Handler, voice: Voice) -> None:
         self._live = service.live
-        self._heartbeat = service.settings.server.heartbeat
         self._on_disconnect = route.on_disconnect
         self._handler = handler
         self._voice = voice
@@ -30,13 +29,13 @@ class Exchange:
     async def run(self, call: Call, outlet: StreamOutlet | BufferOutlet, sink: StreamSink | None) -> web.StreamResponse:
         """Answer the request. Where its client leaves, `live` is told, and the cancellation goes on its way."""
         outlet.notes = call.notes
+        if sink is not None:
+            sink.headers = partial(reply_headers, self._voice, call.id, call.reply_headers)
         try:
             live = self._live.start(call, self._handler, outlet, self._on_disconnect)
         except SidegateError as error:
             return error_reply(self._voice, error, call)
         try:
-            if sink is not None:
-                await self._first(live, sink)
             await asyncio.shield(live.done)
         except asyncio.CancelledError:
             if sink is not None:
@@ -46,12 +45,6 @@ class Exchange:
         assert live.reply is not None
         return await self._finish(live.reply.error, call, outlet, sink)
 
-    async def _first(self, live: LiveCall, sink: StreamSink) -> None:
-        """A stream that stays silent shows a sign of life: that commits its status, not an attempt."""
-        await asyncio.wait([live.done], timeout=self._heartbeat)
-        if not live.done.done():
-            await sink.begin()
-
     async def _finish(
         self, error: SidegateError | None, call: Call, outlet: StreamOutlet | BufferOutlet, sink: StreamSink | None
     ) -> web.StreamResponse:
@@ -60,6 +53,8 @@ class Exchange:
                 await sink.write(self._voice.write_error_event(error, call.id))
             return await sink.end()
         if error is not None:
+            if sink is not None:
+                sink.leave()
             return error_reply(self._voice, error, call)
         if sink is not None:
             return await sink.end()
