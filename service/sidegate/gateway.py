@@ -33,10 +33,10 @@ class Gateway:
         await self.service.start()
         try:
             runner = await self._runner(make_app(self.service))
-            self.url = await listen(runner, self.settings.listen, "listen")
+            self.url = await listen(runner, self.settings.listen, self.settings.server, "listen")
             if self.settings.admin is not None:
                 admin = await self._runner(make_admin_app(self.service))
-                self.admin_url = await listen(admin, self.settings.admin, "admin")
+                self.admin_url = await listen(admin, self.settings.admin, self.settings.server, "admin")
         except BaseException:
             await self._close()
             raise

@@ -17,6 +17,24 @@ class Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Unknown keys are errors: a typo must not be a silent default."""
 
 
+class Tls(Strict, frozen=True, kw_only=True):
+    """How a listener speaks TLS: 1.2 or 1.3. Paths are relative to the config file."""
+
+    certificate: Annotated[
+        str, Meta(min_length=1, description="File of the certificate, PEM, with those that lead to its authority.")
+    ]
+    key: Annotated[str, Meta(description="File of its private key, PEM, not encrypted; `certificate` if empty.")] = ""
+    client_ca: Annotated[str, Meta(description="File of the authorities whose client certificates count, PEM.")] = ""
+    client_certificates: Annotated[
+        Literal["off", "optional", "required"],
+        Meta(description="Whether clients are asked for one; required: without one no connection."),
+    ] = "off"
+
+    def __post_init__(self) -> None:
+        if (self.client_certificates == "off") is bool(self.client_ca):
+            raise ValueError("`client_ca`, and `client_certificates` other than `off`, need each other")
+
+
 class Listener(Strict, frozen=True, kw_only=True):
     """Where the gateway listens."""
 
@@ -24,6 +42,7 @@ class Listener(Strict, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 8080
+    tls: Annotated[Tls | None, Meta(description="Speak TLS; plain HTTP if left out.")] = None
 
     @property
     def loopback(self) -> bool:
@@ -208,8 +227,25 @@ class Route(Strict, frozen=True, kw_only=True):
 class Ledger(Strict, frozen=True, kw_only=True):
     """Where the record of calls is kept."""
 
-    url: Annotated[str, Meta(description="`sqlite:///path`, or empty for none.")] = "sqlite:///{state}/sidegate.db"
+    url: Annotated[
+        str, Meta(description="`sqlite:///path`, `postgresql://user@host/database`, or empty for none.")
+    ] = "sqlite:///{state}/sidegate.db"
     batch_seconds: Annotated[float, Meta(ge=0, le=10, description="Longest a settled row waits in memory.")] = 0.2
+    on_start_failure: Annotated[
+        Literal["exit", "wait"],
+        Meta(description="Where PostgreSQL cannot be used at the start: end, or refuse calls until it can."),
+    ] = "exit"
+
+
+class Keys(Strict, frozen=True, kw_only=True):
+    """How keys that are issued are known to this process; they are kept in the ledger's database."""
+
+    refresh: Annotated[
+        float, Meta(ge=0.1, le=60, description="Seconds after which what another process changed counts here, too.")
+    ] = 1.0
+    outage: Annotated[
+        float, Meta(ge=0, le=86_400, description="Seconds that keys in use go on while the store does not answer.")
+    ] = 600.0
 
 
 class Settings(Strict, frozen=True, kw_only=True):
@@ -224,6 +260,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     )
     server: Annotated[Server, Meta(description="Bounds on what clients may do.")] = field(default_factory=Server)
     ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
+    keys: Annotated[Keys, Meta(description="Keys that are issued.")] = field(default_factory=Keys)
     providers: Annotated[dict[Name, Provider], Meta(description="Upstreams, by names of your choice.")]
     models: Annotated[
         dict[str, Choice | tuple[Target, ...]],

@@ -9,11 +9,13 @@ from pathlib import Path
 from sidegate.config import Loaded, Mistakes, convert_settings, read_config
 from sidegate.loader import Plugins, load
 from sidegate.null_host import null_host
+from sidegate.settings import Settings
 
 
 def run(path: Path) -> int:
     """Print that it is right, and what may not be meant. Raises `ConfigErrors` with every mistake."""
     loaded, _ = made(path)
+    _check_tls(loaded.settings)
     print(f"{path}: ok")
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -25,6 +27,15 @@ def made(path: Path) -> tuple[Loaded, Plugins]:
     loaded = read_config(path, os.environ)
     _check_demo(loaded)
     return loaded, load(loaded.settings, null_host(loaded.settings), loaded.base)
+
+
+def _check_tls(settings: Settings) -> None:
+    """Certificates and keys, as the listeners will load them."""
+    for place, listener in (("listen", settings.listen), ("admin", settings.admin)):
+        if listener is not None and listener.tls is not None:
+            from sidegate.http.tls import server_context
+
+            server_context(listener.tls, f"{place}.tls")
 
 
 def _check_demo(loaded: Loaded) -> None:

@@ -62,7 +62,11 @@ def _plugin_secrets(plugins: Plugins) -> set[str]:
 
 def _address(listener: Listener) -> str:
     host = f"[{listener.host}]" if ":" in listener.host else listener.host
-    return f"{host}:{listener.port}"
+    address = f"{host}:{listener.port}"
+    if listener.tls is None:
+        return address
+    asked = listener.tls.client_certificates
+    return f"{address}, TLS" + (f", client certificates {asked}" if asked != "off" else "")
 
 
 def _pipeline(pipeline: LoadedPipeline, secrets: Collection[str]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def lines(gateway: Gateway) -> list[str]:
         said[0] += f"  (metrics and health: {gateway.admin_url})"
     said += [f"  {told}" for told in gateway.service.told]
     model = next((name for name in gateway.service.catalogue.names), None)
-    if model is not None:
+    # Through TLS, `curl` would need to be told whom to trust, and perhaps who asks.
+    if model is not None and gateway.settings.listen.tls is None:
         said += ["", "Try it:", *_curl(gateway.url, model, Path(gateway.settings.state) / FIRST_KEY)]
     return said
 

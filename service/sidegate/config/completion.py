@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from sidegate.settings import Choice, Ledger, Provider, Route, Settings, Target
+from sidegate.settings import Choice, Ledger, Listener, Provider, Route, Settings, Target
+
+L = TypeVar("L", bound=Listener)
 
 _VENDORS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 """Base URLs of https://platform.openai.com/docs/api-reference and https://docs.anthropic.com/en/api/overview."""
@@ -21,12 +24,22 @@ def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
     providers = {name: _with_url(provider) for name, provider in settings.providers.items() if name not in off}
     return replace(
         settings,
+        listen=_with_paths(settings.listen, base),
+        admin=None if settings.admin is None else _with_paths(settings.admin, base),
         state=str(state),
         ledger=replace(settings.ledger, url=_ledger_url(settings.ledger, state)),
         providers=providers,
         models=_models(settings, off, warnings),
         routes=settings.routes or (Route(name="default", pipeline=next(iter(settings.pipelines))),),
     )
+
+
+def _with_paths(listener: L, base: Path) -> L:
+    tls = listener.tls
+    if tls is None:
+        return listener
+    files = {name: str(base / file) for name in ("certificate", "key", "client_ca") if (file := getattr(tls, name))}
+    return replace(listener, tls=replace(tls, **files))
 
 
 def _with_url(provider: Provider) -> Provider:

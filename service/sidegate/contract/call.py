@@ -14,6 +14,7 @@ from msgspec import Raw
 from sidegate.contract.caller import ANONYMOUS, Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.meaning import Request
+from sidegate.contract.peer import Peer
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.stages import Change, Chunks, Edit, Ender, Hold, See, Stage, Tap
 from sidegate.contract.timeouts import Patience, TimeoutChanges
@@ -46,6 +47,8 @@ class Asked:
     """What the client says of them by header."""
     wrong: SidegateError | None = None
     """What is wrong with the request, where it could not be read: plugins go first, then this is its answer."""
+    peer: Peer | None = None
+    """Who the other end of the connection has proved to be, by a certificate."""
     read: Callable[[], Request] | None = None
     """Decodes the whole meaning of the body; raises `BadRequest`."""
 
@@ -141,6 +144,11 @@ class Call:
     def headers(self) -> Mapping[str, str]:
         """The client's request headers."""
         return self.asked.headers
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who the other end of the connection has proved to be, by a TLS certificate; `None` without one."""
+        return self.asked.peer
 
     @property
     def request(self) -> Request:

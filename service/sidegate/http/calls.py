@@ -14,6 +14,7 @@ from sidegate.contract.timeouts import Patience, TimeoutChanges, asked_for
 from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head, read_json
+from sidegate.http.server import peer_of
 from sidegate.http.sinks import StreamSink
 from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet, named
 from sidegate.service import Service
@@ -71,6 +72,7 @@ class CallEndpoint:
             wants_usage=self._always_usage or (basics is not None and basics.wants_usage),
             wrong=wrong,
             timeouts=timeouts,
+            peer=peer_of(request),
             read=lambda: _read(self._dialect, body, fields),
         )
         if basics is None:

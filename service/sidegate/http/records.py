@@ -14,6 +14,7 @@ from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head
 from sidegate.http.replies import Voice
+from sidegate.http.server import peer_of
 from sidegate.http.usage import fields
 from sidegate.outlet import BufferOutlet
 from sidegate.service import Service
@@ -43,7 +44,12 @@ class RecordEndpoint:
             outlet=outlet,
             started=service.clock.monotonic(),
             started_at=service.clock.now(),
-            asked=Asked(headers=request.headers, fields=self._fields(request), wrong=_mistake(request)),
+            asked=Asked(
+                headers=request.headers,
+                fields=self._fields(request),
+                wrong=_mistake(request),
+                peer=peer_of(request),
+            ),
             route=self._route.name,
         )
         call.subject = subject

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import ssl
 from typing import Any, cast
 
 from aiohttp import web
@@ -15,7 +16,10 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from sidegate import __version__
+from sidegate.contract.peer import Peer
 from sidegate.errors import ConfigError
+from sidegate.http.peer import read_peer
+from sidegate.http.tls import server_context
 from sidegate.settings import Listener, Server
 from sidegate.wire import own
 
@@ -32,17 +36,22 @@ class _Connection(RequestHandler):
     And cuts a reader that stands still: aiohttp waits for one for ever, also after the call has ended.
     """
 
-    __slots__ = ("_cutting", "_send_timeout")
+    __slots__ = ("_cutting", "_send_timeout", "peer")
 
     def __init__(self, manager: web.Server, *, send_timeout: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._send_timeout = send_timeout
         self._cutting: asyncio.TimerHandle | None = None
+        self.peer: Peer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         # From the first byte that the kernel does not take, `pause_writing` is called: until it has taken all.
-        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+        # asyncio's TLS takes `high=0` for "pause while there is nothing", and would not resume.
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0 if connection is None else 1)
+        if connection is not None and connection.context.verify_mode is not ssl.CERT_NONE:
+            self.peer = read_peer(connection)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._spare()
@@ -150,13 +159,50 @@ def check_parser() -> None:
         )
 
 
-async def listen(runner: Runner, listener: Listener, place: str) -> str:
+def peer_of(request: web.Request) -> Peer | None:
+    """Who is at the other end, by a certificate; `None` on a plain connection."""
+    return cast("_Connection", request.protocol).peer
+
+
+class _Site(web.BaseSite):
+    """A listener; TLS is agreed on within the time that headers have."""
+
+    __slots__ = ("_host", "_port", "_tls_timeout")
+
+    def __init__(self, runner: Runner, listener: Listener, place: str, tls_timeout: float) -> None:
+        context = None if listener.tls is None else server_context(listener.tls, f"{place}.tls")
+        super().__init__(runner, ssl_context=context, backlog=1024)
+        self._host = listener.host
+        self._port = listener.port
+        self._tls_timeout = tls_timeout
+
+    @property
+    def name(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        await super().start()
+        assert self._runner.server is not None
+        speaks_tls = self._ssl_context is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server,
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=self._tls_timeout if speaks_tls else None,
+            ssl_shutdown_timeout=1.0 if speaks_tls else None,
+        )
+
+
+async def listen(runner: Runner, listener: Listener, server: Server, place: str) -> str:
     """Bind, and give the URL."""
-    site = web.TCPSite(runner, listener.host, listener.port, backlog=1024)
+    site = _Site(runner, listener, place, server.keepalive_timeout)
     try:
         await site.start()
     except OSError as error:
         reason = error.strerror or "cannot bind"
         raise ConfigError(place, f"cannot listen on {listener.host}:{listener.port}: {reason}") from error
     host, port = runner.addresses[-1][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if listener.tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -11,6 +11,7 @@ from sidegate.contract.call import Asked, Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock, Host, NoHttp, SystemClock
 from sidegate.contract.meaning import BlockEnd, End, Finish, Part, Report, Request, Start, Text, Usage
+from sidegate.contract.peer import Peer
 from sidegate.contract.plugin import Handler, Plugin
 from sidegate.contract.reply import Reply
 from sidegate.counters.rates import LocalRates
@@ -120,6 +121,7 @@ async def drive(
     headers: Mapping[str, str] | None = None,
     clock: Clock | None = None,
     model: str = "demo",
+    peer: Peer | None = None,
 ) -> Driven:
     """Send one call through the plugins to `handler`. Errors are kept, not raised; a cancellation is raised."""
     clock = clock or SystemClock()
@@ -134,7 +136,7 @@ async def drive(
         outlet=kept,
         started=clock.monotonic(),
         started_at=clock.now(),
-        asked=Asked(headers=headers or {}, read=lambda: asked),
+        asked=Asked(headers=headers or {}, read=lambda: asked, peer=peer),
         route="test",
     )
     driven = Driven(call, parts=kept.parts)

@@ -1,0 +1,135 @@
+"""Who calls, by the certificate their TLS client brings: services of a mesh or a company's own authority (mTLS).
+
+The listener checks the certificate (`listen.tls`); this plugin makes a caller of a name in it. Who brings none, or one
+without such a name, gets 401; the log says why. Put it first but for `log`, in the place of `api_key`, or before it
+with `pass_others`.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Peer, Plugin, Reply
+from sidegate.errors import Refusal
+from sidegate_plugins._credential import named_end_user
+
+Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Pattern = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^*]*(\*[^*]+){0,3}\*?$")]
+
+_LONGEST_NAME = 256
+_SHOWN = 200
+"""Characters of a certificate's subject that are logged."""
+
+
+class Callers(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is known of the callers whose name in the certificate fits."""
+
+    match: Annotated[
+        Pattern, Meta(description="The name; `*` stands for anything but `/`, at the end for anything at all.")
+    ]
+    name: Annotated[Label | None, Meta(description="Call them all so; by their names if left out.")] = None
+    team: Annotated[Label | None, Meta(description="The team they belong to.")] = None
+    tags: Annotated[tuple[Label, ...], Meta(description="Labels for reports.")] = ()
+    owner: Annotated[Label | None, Meta(description="Who answers for them, for records only.")] = None
+    names_end_users: Annotated[bool, Meta(description="Believe what they say about their end users.")] = False
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name_from: Annotated[
+        Literal["common_name", "subject", "uri", "dns", "email"],
+        Meta(description="Which name of the certificate: of its subject, or an alternative one."),
+    ] = "common_name"
+    callers: Annotated[
+        tuple[Callers, ...], Meta(description="Who may call; the first that fits counts. Any name if empty.")
+    ] = ()
+    prefix: Annotated[str, Meta(max_length=64, description="Stands before names that come from certificates.")] = ""
+    pass_others: Annotated[
+        bool,
+        Meta(description="Let calls without a certificate pass, for the next plugin to judge: nobody's until then."),
+    ] = False
+    skip_named: Annotated[
+        bool, Meta(description="Let calls pass whose caller an earlier plugin named; certificates are not looked at.")
+    ] = False
+    end_user_header: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a caller that may do so names its end user.")
+    ] = "x-end-user"
+
+
+class ClientCertificate(Plugin[Settings]):
+    """Sets `call.caller` and `call.end_user`, or refuses."""
+
+    def __init__(self, settings: Settings, host: Host) -> None:
+        super().__init__(settings, host)
+        self._rules = [(_compiled(rule.match), rule) for rule in settings.callers]
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        if self.settings.skip_named and call.caller is not ANONYMOUS:
+            return await handler(call)
+        if call.peer is None:
+            if self.settings.pass_others:
+                return await handler(call)
+            raise Refusal(401, "missing_certificate", "A client certificate is needed.")
+        call.caller = caller = self._caller(call, call.peer)
+        call.end_user = named_end_user(call, self.settings.end_user_header) if caller.names_end_users else None
+        return await handler(call)
+
+    def _caller(self, call: Call, peer: Peer) -> Caller:
+        names = _names(peer, self.settings.name_from)
+        found = self._found(names)
+        if found is None:
+            raise self._refusal(call, peer, "unknown_name" if names else "no_name")
+        name, rule = found
+        named = rule.name if rule is not None and rule.name is not None else self.settings.prefix + name
+        if len(named) > _LONGEST_NAME or not named.isprintable():
+            raise self._refusal(call, peer, "bad_name")
+        if rule is None:
+            return Caller(named, key_id=_key_id(peer, name))
+        return Caller(
+            name=named,
+            key_id=_key_id(peer, name),
+            team=rule.team,
+            tags=rule.tags,
+            owner=rule.owner,
+            names_end_users=rule.names_end_users,
+        )
+
+    def _found(self, names: tuple[str, ...]) -> tuple[str, Callers | None] | None:
+        """The name that counts, and what is known of it. A certificate may have several: the list decides."""
+        if not self._rules:
+            return (names[0], None) if names else None
+        return next(((name, rule) for match, rule in self._rules for name in names if match.fullmatch(name)), None)
+
+    def _refusal(self, call: Call, peer: Peer, reason: str) -> Refusal:
+        subject = peer.subject[:_SHOWN].encode("ascii", "backslashreplace").decode()
+        said = {"subject": subject, "serial": peer.serial, "fingerprint": peer.fingerprint}
+        self.host.log.write("certificate_refused", {"call": call.id, "reason": reason, **said})
+        return Refusal(401, "invalid_certificate", "The client certificate does not name a caller.")
+
+
+def _names(peer: Peer, source: str) -> tuple[str, ...]:
+    match source:
+        case "uri":
+            return peer.uris
+        case "dns":
+            return peer.dns_names
+        case "email":
+            return peer.emails
+        case "subject":
+            return (peer.subject,) if peer.subject else ()
+        case _:
+            return (peer.common_name,) if peer.common_name else ()
+
+
+def _key_id(peer: Peer, name: str) -> str:
+    """The same for every certificate that an issuer gives to a name: what goes by key outlives a renewal."""
+    return sha256(f"{peer.issuer}\0{name}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    beginning, open_end = pattern.removesuffix("*"), pattern.endswith("*")
+    text = "[^/]*".join(re.escape(part) for part in beginning.split("*"))
+    return re.compile(text + (".*" if open_end else ""), re.DOTALL)
