@@ -92,7 +92,7 @@ async def test_an_observer_that_raises_fails_open(shape: Shape, stream: bool, wh
         assert b"hi" in answer.body
         assert b"error" not in answer.body
         assert there.asked == 2
-        metrics = await ask(there.running.admin_url, request("/metrics", method="GET"))
+        metrics = await ask(there.running.admin_url, request("/metrics", method="GET", headers={"Host": "localhost"}))
         assert re.search(rb'sidegate_plugin_failures_total{plugin="Watcher"} [1-9]', metrics.body)
 
 
@@ -187,7 +187,9 @@ async def test_a_plugin_that_holds_up_the_loop_is_measured_and_named() -> None:
     async with scene(faulty("Guard"), script=says) as there:
         assert (await ask(there.url, OPENAI.asks(headers={"x-break": "block"}))).status == 200
         await asyncio.sleep(0.3)  # a tick of the ticker
-        body = (await ask(there.running.admin_url, request("/metrics", method="GET"))).body.decode()
+        body = (
+            await ask(there.running.admin_url, request("/metrics", method="GET", headers={"Host": "localhost"}))
+        ).body.decode()
     lag = re.search(r"^sidegate_event_loop_lag_seconds_sum (\S+)$", body, re.MULTILINE)
     assert lag is not None
     assert float(lag[1]) > 0.1

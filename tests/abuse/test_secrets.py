@@ -157,7 +157,7 @@ async def everything_said(running: Running) -> bytes:
         await ask(running.url, request(f"/v1/nowhere?key={CLIENT_KEY}", headers=MINE)),
         await ask(running.url, request(f"/{CLIENT_KEY}", method="GET")),
         await ask(running.url, request("/v1/models", method="GET", headers=MINE)),
-        await ask(running.admin_url, request("/metrics", method="GET")),
+        await ask(running.admin_url, request("/metrics", method="GET", headers={"Host": "localhost"})),
     ]
     first = answers[0].header("x-request-id")
     answers.append(await ask(running.url, request(f"/v1/calls/{first}", method="GET", headers=MINE)))
