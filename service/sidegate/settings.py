@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from sidegate.contract.timeouts import Seconds, TimeoutChanges, Timeouts
+from sidegate.shared.address import check_url
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -248,6 +249,27 @@ class Keys(Strict, frozen=True, kw_only=True):
     ] = 600.0
 
 
+class Counters(Strict, frozen=True, kw_only=True):
+    """Where limits are counted: in this process, or in a store that all replicas share."""
+
+    url: Annotated[
+        str,
+        Meta(description="`redis://`, `rediss://`, `valkey://`, `valkeys://` or `unix://`; empty counts in the process."),
+    ] = ""
+    timeout: Annotated[float, Meta(ge=0.001, le=10, description="Seconds that the store may cost a call.")] = 0.1
+    prefix: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="What keys in the store begin with, by deployment."),
+    ] = "sidegate"
+    lease: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds after which slots of a gateway that was killed come free.")
+    ] = 30
+
+    def __post_init__(self) -> None:
+        if self.url:
+            check_url(self.url)
+
+
 class Settings(Strict, frozen=True, kw_only=True):
     """The whole config."""
 
@@ -261,6 +283,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     server: Annotated[Server, Meta(description="Bounds on what clients may do.")] = field(default_factory=Server)
     ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
     keys: Annotated[Keys, Meta(description="Keys that are issued.")] = field(default_factory=Keys)
+    counters: Annotated[Counters, Meta(description="Where limits are counted.")] = field(default_factory=Counters)
     providers: Annotated[dict[Name, Provider], Meta(description="Upstreams, by names of your choice.")]
     models: Annotated[
         dict[str, Choice | tuple[Target, ...]],
