@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from sidegate.contract import Caller
+from sidegate.contract.allowance import Allowance
+from sidegate_plugins._jwt_allowance import read_allowance
 from sidegate_plugins._jwt_token import TokenError
 
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -37,6 +39,15 @@ class ClaimPaths(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     end_user: Annotated[Path, Meta(description="Its end user.")] = ""
     names_end_users: Annotated[bool, Meta(description="Believe what its requests say about their end user.")] = False
     models: Annotated[Path, Meta(description="The only models it may see: a list; a name may end in `*`.")] = ""
+    owner: Annotated[Path, Meta(description="Who answers for it, for records only.")] = ""
+    limits: Annotated[
+        Path, Meta(description="Its rate limits: a number of requests a minute, or limits as a key has them.")
+    ] = ""
+    concurrency: Annotated[Path, Meta(description="How many calls it may have at a time.")] = ""
+    budgets: Annotated[Path, Meta(description="Its budgets: USD a month, or budgets as a key has them.")] = ""
+    limits_optional: Annotated[
+        bool, Meta(description="Let in tokens without these three claims, with no limits of their own.")
+    ] = False
 
 
 class Issuer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +124,7 @@ def identify(issuer: Issuer, claims: Mapping[str, Any]) -> Identity:
     team = find(claims, paths.team) if paths.team else None
     end_user = find(claims, paths.end_user) if paths.end_user else None
     tags = find(claims, paths.tags) if paths.tags else None
+    owner = find(claims, paths.owner) if paths.owner else None
     caller = Caller(
         name=name,
         # The same for every token of a caller, so that what goes by key outlives the token.
@@ -120,12 +132,28 @@ def identify(issuer: Issuer, claims: Mapping[str, Any]) -> Identity:
         team=None if team is None else _name(team, "team", prefix),
         tags=tuple(_name(tag, "tags", "") for tag in _list(tags, "tags", _MOST_TAGS)),
         names_end_users=paths.names_end_users,
+        owner=None if owner is None else _name(owner, "owner", ""),
+        allowance=_allowance(paths, claims),
     )
     sees = None
     if paths.models:
         # A token that does not say which sees none: else leaving the claim out would be a way to see all.
         sees = _visible(_list(find(claims, paths.models), "models", _MOST_MODELS))
     return Identity(caller, None if end_user is None else _name(end_user, "end_user", ""), sees)
+
+
+def _allowance(paths: ClaimPaths, claims: Mapping[str, Any]) -> Allowance | None:
+    found = {}
+    for name in ("limits", "concurrency", "budgets"):
+        path: str = getattr(paths, name)
+        found[name] = find(claims, path) if path else None
+        if found[name] == []:
+            # What issuers make of an attribute that nobody has set.
+            found[name] = None
+        if path and found[name] is None and not paths.limits_optional:
+            # Else leaving the claim out would be a way to have no limit.
+            raise TokenError("bad_claim", f"{name}: missing")
+    return read_allowance(**found)
 
 
 def find(found: Any, path: str) -> Any:

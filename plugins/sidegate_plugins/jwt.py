@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import Call, Handler, Host, Plugin, Reply
+from sidegate.contract import ANONYMOUS, Call, Handler, Host, Plugin, Reply
+from sidegate.contract.allowance import BY, require_enforced
 from sidegate.errors import Refusal
 from sidegate_plugins._credential import header_values, named_end_user
+from sidegate_plugins._jwt_allowance import needs
 from sidegate_plugins._jwt_issuer import ClaimPaths, Identity, Issuer, identify
 from sidegate_plugins._jwt_token import MAX_BYTES, Token, TokenError, check_claims, looks_like_token, read_token
 
@@ -42,6 +44,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass_others: Annotated[
         bool,
         Meta(description="Let calls without a JWT pass, for the next plugin to judge: they are nobody's until then."),
+    ] = False
+    skip_named: Annotated[
+        bool, Meta(description="Let calls pass whose caller an earlier plugin named; their tokens are not looked at.")
     ] = False
     on_issuer_down: Annotated[
         Literal["refuse_start", "wait"],
@@ -73,6 +78,7 @@ class Jwt(Plugin[Settings]):
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         _check(settings.issuers)
+        _check_enforced(settings.issuers, host.enforced)
         self._issuers = {issuer.issuer: issuer for issuer in settings.issuers}
         self._fetched: dict[str, IssuerKeys] = {}
         self._keys = {issuer.issuer: self._source(issuer) for issuer in settings.issuers}
@@ -111,6 +117,8 @@ class Jwt(Plugin[Settings]):
             await keys.stop()
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
+        if self.settings.skip_named and call.caller is not ANONYMOUS:
+            return await handler(call)
         credential = self._credential(call)
         if credential is None:
             return await handler(call)
@@ -119,6 +127,7 @@ class Jwt(Plugin[Settings]):
             if self.settings.pass_others and not looks_like_token(credential):
                 return await handler(call)
             identity = await self._judge(call, credential)
+        require_enforced(identity.caller.allowance, self.host.enforced)
         call.caller = identity.caller
         call.end_user = identity.end_user
         if call.end_user is None and identity.caller.names_end_users:
@@ -217,6 +226,14 @@ def _check(issuers: tuple[Issuer, ...]) -> None:
         raise ValueError("an issuer stands twice in issuers")
     if len(issuers) > 1 and any(issuer.prefix is None for issuer in issuers):
         raise ValueError("with several issuers each needs a prefix, or one could name the callers of another")
+
+
+def _check_enforced(issuers: tuple[Issuer, ...], enforced: frozenset[str]) -> None:
+    for index, issuer in enumerate(issuers):
+        paths = issuer.claims
+        for need in needs(limits=paths.limits, concurrency=paths.concurrency, budgets=paths.budgets):
+            if need not in enforced:
+                raise ValueError(f"issuers[{index}]: claims.{need} needs the plugin {BY[need]} further in")
 
 
 def _credentials(headers: Mapping[str, str], name: str) -> list[str]:

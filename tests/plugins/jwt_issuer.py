@@ -152,8 +152,9 @@ class Lobby:
 async def lobby(*issuers: Issuer | dict[str, Any], start: bool = True, **settings: Any) -> AsyncIterator[Lobby]:
     """A plugin for these issuers, with an HTTP client of its own."""
     clock, log, client = HandClock(), ListLog(), Client()
+    enforced = frozenset({"limits", "concurrency", "budgets"})
     given = {"issuers": [each if isinstance(each, dict) else believed(each) for each in issuers], **settings}
-    plugin = Jwt(msgspec.convert(given, Settings), replace(a_host(clock, log=log), http=client))
+    plugin = Jwt(msgspec.convert(given, Settings), replace(a_host(clock, log=log), http=client, enforced=enforced))
     await client.start()
     try:
         if start:
