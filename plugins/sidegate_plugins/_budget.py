@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Decimal, InvalidOperation
 from itertools import product
 from typing import Annotated, Final, Literal, TypeAlias
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, Struct
 
 from sidegate.contract import Call
+from sidegate.contract.allowance import BudgetAllowance, nano_usd, time_zone
 
-NANO: Final = 10**9
-_MOST_USD = 10**8
 BUCKETS: Final = 12
 """A rolling window moves in steps of a twelfth of itself."""
 
@@ -112,18 +109,34 @@ def _text(value: str) -> str:
 
 def _nano(budget: Budget) -> int:
     try:
-        nano = Decimal(str(budget.amount_usd)) * NANO
-    except InvalidOperation as error:
-        raise ValueError(f"budgets.{budget.name}.amount_usd: not a number") from error
-    if not nano.is_finite() or not 0 <= nano <= _MOST_USD * NANO or nano != nano.to_integral_value():
-        raise ValueError(f"budgets.{budget.name}.amount_usd: must be 0 to {_MOST_USD:,}, no finer than 0.000000001")
-    return int(nano)
+        return nano_usd(budget.amount_usd)
+    except ValueError as error:
+        raise ValueError(f"budgets.{budget.name}.amount_usd: {error}") from error
 
 
 def _zone(budget: Budget) -> tzinfo:
-    if budget.timezone == "UTC":
-        return UTC
     try:
-        return ZoneInfo(budget.timezone)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"budgets.{budget.name}.timezone: no such time zone on this machine") from error
+        return time_zone(budget.timezone)
+    except ValueError as error:
+        raise ValueError(f"budgets.{budget.name}.timezone: {error}") from error
+
+
+def allowed(budgets: Iterable[BudgetAllowance], by: By) -> tuple[Ready, ...]:
+    """The budgets that a key or a token brings, counted `by` key, or by caller where it has no id.
+
+    Their names are told from those of the config by the colon, and from each other by all that there can be one of: the
+    ledger counts by name, subject and period.
+    """
+    return tuple(Ready(_allowed(budget, by)) for budget in budgets)
+
+
+def _allowed(budget: BudgetAllowance, by: By) -> Budget:
+    zone = () if budget.timezone == "UTC" else (budget.timezone,)
+    return Budget(
+        name=":".join((by, budget.period, *zone, *(() if budget.hard else ("soft",)))),
+        amount_usd=budget.amount_usd,
+        per=(by,),
+        period=budget.period,
+        timezone=budget.timezone,
+        hard=budget.hard,
+    )

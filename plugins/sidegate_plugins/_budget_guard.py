@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 from sidegate.contract import NOTHING, Call, Claim, Host, Model, Rates, Standing, spent
+from sidegate.contract.allowance import NANO
 from sidegate.errors import Refusal, SidegateError
-from sidegate_plugins._budget import NANO, Budget, Ready
+from sidegate_plugins._budget import Budget, Ready, allowed
 from sidegate_plugins._budget_bound import bound, bounded
 
 Find: TypeAlias = Callable[[str, str], Rates | None]
@@ -21,7 +23,7 @@ WARNING = "x-sidegate-budget-warning"
 
 
 class Budgets:
-    """All budgets of a pipeline. Raises `ValueError` where one cannot work."""
+    """All budgets of a pipeline, and those that keys bring. Raises `ValueError` where one cannot work."""
 
     def __init__(self, budgets: Iterable[Budget], default_tokens: int, host: Host, find: Find) -> None:
         self._budgets = tuple(Ready(budget) for budget in budgets)
@@ -31,6 +33,7 @@ class Budgets:
         self.default_tokens = default_tokens
         self.host = host
         self.find = find
+        self._allowed = lru_cache(1024)(allowed)
         self._warnings = host.metrics.counter("budget_warnings", "Calls over a soft budget.", ("budget",))
         self._refusals = host.metrics.counter("budget_refusals", "Calls refused by a hard budget.", ("budget",))
         self._overshoots = host.metrics.counter(
@@ -50,6 +53,9 @@ class Budgets:
     def account(self, call: Call) -> Account | None:
         """What watches one call, where a budget covers it."""
         covering = [budget for budget in self._budgets if budget.covers(call.model)]
+        caller = call.caller
+        if caller.allowance is not None and caller.allowance.budgets:
+            covering += self._allowed(caller.allowance.budgets, "caller" if caller.key_id is None else "key")
         if not covering:
             return None
         now = self.host.clock.now()

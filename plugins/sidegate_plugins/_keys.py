@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterable
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from sidegate.contract import Caller
+from sidegate.contract.allowance import Allowance, unenforced
+from sidegate.contract.keys import Label, key_digest
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
-Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Instant = Annotated[datetime, Meta(tz=True)]
 
 
@@ -29,20 +30,24 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: Annotated[str, Meta(max_length=64, description="Public name of the key; 12 digits of the digest if empty.")] = (
         ""
     )
+    owner: Annotated[Label | None, Meta(description="Who answers for it, for records only.")] = None
     team: Annotated[Label | None, Meta(description="The team the caller belongs to.")] = None
     tags: Annotated[tuple[Label, ...], Meta(description="Labels for reports.")] = ()
     names_end_users: Annotated[bool, Meta(description="Believe what it says about its end user.")] = False
     expires: Annotated[Instant | None, Meta(description="No longer valid from then on.")] = None
+    allowance: Annotated[Allowance | None, Meta(description="What it may use: models, limits, budgets.")] = None
 
-
-def key_digest(key: str) -> str:
-    """The SHA-256 of a key, in hex. A fast hash is enough: `new_key` has 256 random bits, which nobody can try out."""
-    return sha256(key.encode()).hexdigest()
-
-
-def new_key() -> str:
-    """A fresh key: `sg-` and 43 URL-safe characters."""
-    return f"sg-{secrets.token_urlsafe(32)}"
+    def caller(self) -> Caller:
+        """Who calls with it."""
+        return Caller(
+            name=self.name,
+            key_id=self.id or plain_digest(self)[:12],
+            team=self.team,
+            tags=self.tags,
+            names_end_users=self.names_end_users,
+            owner=self.owner,
+            allowance=self.allowance,
+        )
 
 
 def plain_digest(key: Key) -> str:
@@ -61,6 +66,13 @@ def by_digest(keys: Iterable[Key]) -> dict[str, Key]:
             raise ValueError(f"keys {found[digest].name!r} and {key.name!r} have the same digest")
         found[digest] = key
     return found
+
+
+def check_enforced(place: str, key: Key, enforced: Iterable[str]) -> None:
+    """Raises `ValueError` where a key restricts what nothing further in holds it to."""
+    missing = unenforced(key.allowance, enforced)
+    if missing is not None:
+        raise ValueError(f"{place}: key {key.name!r} has an allowance of which nothing further in enforces {missing}")
 
 
 def read_keys(path: Path, may_be_missing: bool) -> list[Key]:

@@ -1,8 +1,10 @@
-"""Who calls, by API key. The config knows digests only; whoever has no key, or a wrong or expired one, gets 401.
+"""Who calls, by API key. Only digests are known here; whoever has no key, or a wrong or expired one, gets 401.
 
 A key comes as `Authorization: Bearer KEY`, `x-api-key`, `x-goog-api-key` or `api-key`: what the SDKs send. Never in the
 URL, where proxies would log it. Put it first but for `log`: plugins further in go by the caller it finds. Behind one
 more that names callers, such as `jwt` with `pass_others`, it needs `skip_named`.
+
+Keys stand in the config, in a file, or are issued while the gateway runs (`sidegate keys`), with `issued: true`.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Plugin, Reply
+from sidegate.contract.allowance import require_enforced
+from sidegate.contract.keys import key_digest, new_key
 from sidegate.errors import Refusal
 from sidegate_plugins._credential import header_values, named_end_user
-from sidegate_plugins._keys import Key, by_digest, keep_first, key_digest, new_key, plain_digest, read_keys
+from sidegate_plugins._keys import Key, by_digest, check_enforced, keep_first, plain_digest, read_keys
 
 __all__ = ["ApiKey", "Key", "Settings", "key_digest", "new_key"]
 
@@ -32,6 +36,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         Meta(description="More keys: a file with one JSON object a line, read at start; relative to the state folder."),
     ] = ""
+    issued: Annotated[bool, Meta(description="Let in keys that are issued while it runs, too.")] = False
     first_key: Annotated[bool, Meta(description="Where there is no key yet: make one at start and show it once.")] = (
         False
     )
@@ -48,11 +53,14 @@ class ApiKey(Plugin[Settings]):
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
-        if not settings.keys and not settings.file:
-            raise ValueError("neither keys nor file is set: nobody could call")
+        if not settings.keys and not settings.file and not settings.issued:
+            raise ValueError("neither keys nor file is set, nor issued: nobody could call")
         if settings.first_key and not settings.file:
             raise ValueError("first_key needs a file to keep it in")
         self._keys = by_digest(settings.keys)
+        for index, key in enumerate(settings.keys):
+            check_enforced(f"keys[{index}].allowance", key, host.enforced)
+        self._callers = _callers(self._keys)
 
     async def start(self) -> None:
         """Read the file of keys. Raises `ValueError` where it is missing, wrong, or open to others."""
@@ -61,7 +69,10 @@ class ApiKey(Plugin[Settings]):
             found = await asyncio.to_thread(read_keys, path, self.settings.first_key)
             if self.settings.first_key and not found and not self.settings.keys:
                 found = await self._first_key(path)
+            for key in found:
+                check_enforced(self.settings.file, key, self.host.enforced)
             self._keys = by_digest([*self.settings.keys, *found])
+            self._callers = _callers(self._keys)
 
     async def _first_key(self, path: Path) -> list[Key]:
         secret = new_key()
@@ -72,25 +83,31 @@ class ApiKey(Plugin[Settings]):
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if self.settings.skip_named and call.caller is not ANONYMOUS:
             return await handler(call)
-        key = self._key(_credential(call.headers))
-        call.caller = Caller(
-            name=key.name,
-            key_id=key.id or plain_digest(key)[:12],
-            team=key.team,
-            tags=key.tags,
-            names_end_users=key.names_end_users,
-        )
-        call.end_user = named_end_user(call, self.settings.end_user_header) if key.names_end_users else None
+        caller = call.caller = await self._caller(key_digest(_credential(call.headers)))
+        call.end_user = named_end_user(call, self.settings.end_user_header) if caller.names_end_users else None
         return await handler(call)
 
-    def _key(self, credential: str) -> Key:
-        digest = key_digest(credential)
+    async def _caller(self, digest: str) -> Caller:
         key = self._keys.get(digest)
-        if key is None or not hmac.compare_digest(plain_digest(key), digest):
+        if key is None:
+            return await self._issued(digest)
+        if not hmac.compare_digest(plain_digest(key), digest):
             raise _wrong()
         if key.expires is not None and key.expires <= self.host.clock.now():
             raise _wrong()
-        return key
+        return self._callers[digest]
+
+    async def _issued(self, digest: str) -> Caller:
+        caller = await self.host.keys.find(digest) if self.settings.issued else None
+        if caller is None:
+            raise _wrong()
+        require_enforced(caller.allowance, self.host.enforced)
+        return caller
+
+
+def _callers(keys: Mapping[str, Key]) -> dict[str, Caller]:
+    """Made once: a call only looks its own up."""
+    return {digest: key.caller() for digest, key in keys.items()}
 
 
 def _credential(headers: Mapping[str, str]) -> str:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from sidegate.contract import NOTHING, Attempt, Call, Chunk, Handler, Host, Plugin, Rates, Reply, spent
+from sidegate.contract.allowance import NANO, Enforced
 from sidegate_plugins._budget import Budget
 from sidegate_plugins._budget_guard import Budgets
 
 _PRICED = frozenset(("chat", "text_completion", "embeddings"))
 _MOST_USD = 100_000
-_NANO = 10**9
 _RECORD = msgspec.json.Encoder()
 
 Amount: TypeAlias = Annotated[str | int | float, Meta(description="USD per million tokens; a string is a decimal.")]
@@ -54,15 +54,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Cost(Plugin[Settings]):
     """Prices every attempt of a call, and tells the sum."""
 
+    enforces: ClassVar[frozenset[Enforced]] = frozenset({"budgets"})
+
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         priced = {name: _priced(name, price) for name, price in settings.prices.items()}
         self._exact = {name: rates for name, rates in priced.items() if not name.endswith("*")}
         patterns = [(name[:-1], rates) for name, rates in priced.items() if name.endswith("*")]
         self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
-        self._budgets = (
-            Budgets(settings.budgets, settings.default_max_tokens, host, self.find_rates) if settings.budgets else None
-        )
+        self._budgets = Budgets(settings.budgets, settings.default_max_tokens, host, self.find_rates)
 
     async def start(self) -> None:
         await self.host.prices.load()
@@ -71,14 +71,13 @@ class Cost(Plugin[Settings]):
                 if not self._priced_at_start(provider, target):
                     self.host.log.write("price_unknown", {"model": model.name, "provider": provider, "target": target})
                     self.host.tell(f"model {model.name}: price unknown ({provider}/{target})")
-        if self._budgets is not None:
-            self._budgets.check(self.host.models)
+        self._budgets.check(self.host.models)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if call.operation not in _PRICED:
             return await handler(call)
         call.notes.price = self.price
-        account = None if self._budgets is None else self._budgets.account(call)
+        account = self._budgets.account(call)
         if account is None:
             return await self._told(call, handler)
         call.notes.reserve = account.reserve
@@ -189,10 +188,10 @@ def _nano(name: str, kind: str, amount: str | int | float | None) -> int | None:
     if amount is None:
         return None
     try:
-        nano = Decimal(str(amount)) * _NANO
+        nano = Decimal(str(amount)) * NANO
     except InvalidOperation as error:
         raise ValueError(f"prices.{name}.{kind}: not a number") from error
-    if not nano.is_finite() or nano < 0 or nano > _MOST_USD * _NANO:
+    if not nano.is_finite() or nano < 0 or nano > _MOST_USD * NANO:
         raise ValueError(f"prices.{name}.{kind}: must be from 0 to {_MOST_USD:,} USD per million tokens")
     if nano != nano.to_integral_value():
         raise ValueError(f"prices.{name}.{kind}: finer than 0.000000001 USD per million tokens")
@@ -205,7 +204,7 @@ def _sum(values: list[int | None]) -> int | None:
 
 
 def _usd(nano: int | None) -> str:
-    return "unknown" if nano is None else f"{nano // _NANO}.{nano % _NANO:09d}"
+    return "unknown" if nano is None else f"{nano // NANO}.{nano % NANO:09d}"
 
 
 def _said(value: int | None) -> str:

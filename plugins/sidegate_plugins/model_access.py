@@ -1,16 +1,19 @@
 """Which models a caller may use. What it may not use does not exist for it: 404, and not in the list of models.
 
 Needs to know the caller, so it stands inside `api_key`. Who is on no list sees `default`: nothing, unless you say so.
+The models that a key allows narrow a list of its caller or team; who is on none of these sees what the key allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct, field
 
 from sidegate.contract import Call, Caller, Handler, Host, Plugin, Reply
+from sidegate.contract.allowance import Enforced
 
 _TEAM = "team:"
 
@@ -29,22 +32,32 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ModelAccess(Plugin[Settings]):
     """Restricts what the call can see; the router answers 404 for the rest, in the client's dialect."""
 
+    enforces: ClassVar[frozenset[Enforced]] = frozenset({"models"})
+
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         if settings.default and "*" in settings.callers:
             raise ValueError("default and callers['*'] say the same thing: keep one of them")
         self._lists = {name: _visible(patterns) for name, patterns in settings.callers.items()}
         self._rest = self._lists.get("*", _visible(settings.default))
+        self._allowed = lru_cache(1024)(_visible)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
-        call.restrict_models(self._list(call.caller))
+        own = self._list(call.caller)
+        allowance = call.caller.allowance
+        if allowance is not None and allowance.models:
+            call.restrict_models(self._allowed(allowance.models))
+            if own is not None:
+                call.restrict_models(own)
+        else:
+            call.restrict_models(self._rest if own is None else own)
         return await handler(call)
 
-    def _list(self, caller: Caller) -> Callable[[str], bool]:
-        """The caller's own list, else its team's, else everybody's: the first counts, they are not added up."""
-        if caller.name in self._lists and not caller.name.startswith(_TEAM):
+    def _list(self, caller: Caller) -> Callable[[str], bool] | None:
+        """The caller's own list, else its team's: the first counts, they are not added up."""
+        if caller.name in self._lists and not caller.name.startswith(_TEAM) and caller.name != "*":
             return self._lists[caller.name]
-        return self._lists.get(f"{_TEAM}{caller.team}", self._rest) if caller.team else self._rest
+        return self._lists.get(f"{_TEAM}{caller.team}") if caller.team else None
 
 
 def _visible(patterns: tuple[str, ...]) -> Callable[[str], bool]:

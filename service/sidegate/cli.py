@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         usage.add_argument(f"--{name}", action="append", metavar=metavar, help=said)
     usage.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
+    from sidegate.commands.keys_asked import add_parser as add_keys
+
+    add_keys(commands, DEFAULT_CONFIG)
+
     ledger = commands.add_parser("ledger", help="look after the record of calls")
     tasks = ledger.add_subparsers(dest="task", metavar="TASK", required=True)
     reconcile = tasks.add_parser("reconcile", help="list the calls whose cost nobody knows, or say what one has cost")
@@ -128,6 +132,10 @@ def _run(options: argparse.Namespace) -> int:
             from sidegate.commands.prices import run as prices
 
             return prices(options.config, options.models, options.json)
+        case "keys":
+            from sidegate.commands.keys import run as keys
+
+            return keys(options)
         case "ledger":
             from sidegate.commands.ledger import reconcile
 

@@ -238,7 +238,7 @@ class Ledger(Strict, frozen=True, kw_only=True):
     ] = "exit"
 
 
-class Keys(Strict, frozen=True, kw_only=True):
+class IssuedKeys(Strict, frozen=True, kw_only=True):
     """How keys that are issued are known to this process; they are kept in the ledger's database."""
 
     refresh: Annotated[
@@ -254,7 +254,7 @@ class Counters(Strict, frozen=True, kw_only=True):
 
     url: Annotated[
         str,
-        Meta(description="`redis://`, `rediss://`, `valkey://`, `valkeys://` or `unix://`; empty counts in the process."),
+        Meta(description="`redis://`, `rediss://`, `valkey://`, `valkeys://`, `unix://`; empty: in the process."),
     ] = ""
     timeout: Annotated[float, Meta(ge=0.001, le=10, description="Seconds that the store may cost a call.")] = 0.1
     prefix: Annotated[
@@ -282,7 +282,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     )
     server: Annotated[Server, Meta(description="Bounds on what clients may do.")] = field(default_factory=Server)
     ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
-    keys: Annotated[Keys, Meta(description="Keys that are issued.")] = field(default_factory=Keys)
+    issued_keys: Annotated[IssuedKeys, Meta(description="Keys that are issued.")] = field(default_factory=IssuedKeys)
     counters: Annotated[Counters, Meta(description="Where limits are counted.")] = field(default_factory=Counters)
     providers: Annotated[dict[Name, Provider], Meta(description="Upstreams, by names of your choice.")]
     models: Annotated[

@@ -1,6 +1,6 @@
 """Keys: those that `sidegate keys` and the admin API issue. What `host.keys` is to a plugin that names callers.
 
-A plugin that looks keys up there has a boolean setting `issued`: by it `sidegate keys issue` sees whether a pipeline
+A plugin that looks keys up there has a boolean setting `issued`: by it, whoever issues a key is told whether a pipeline
 lets an issued key in.
 """
 
@@ -47,7 +47,7 @@ class Keys(Protocol):
         A key that was used lately is found without waiting. Other digests are looked up in the store together, so that
         a flood of them costs it no more than a few requests a second. A change made by this process counts at once, by
         another one within 2 seconds. While the store does not answer, keys in memory go on for as long as the config
-        says (`keys.outage`).
+        says (`issued_keys.outage`).
 
         Raises `Refusal` 503 `key_store_unavailable` where the store is needed and does not answer.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 from sidegate.contract.allowance import Allowance, BudgetAllowance, Pattern, RateAllowance
 from sidegate.contract.keys import Label
 from sidegate.errors import BadRequest
+from sidegate.keys.key import State
 
 T = TypeVar("T", bound=Struct)
 
@@ -41,10 +42,10 @@ class Issue(Strict, frozen=True, kw_only=True):
 class AllowanceChange(Strict, frozen=True, kw_only=True):
     """What is not named stays as it is."""
 
-    models: Annotated[tuple[Pattern, ...], Meta(max_length=1000)] | UnsetType = UNSET
-    limits: Annotated[tuple[RateAllowance, ...], Meta(max_length=16)] | UnsetType = UNSET
+    models: Annotated[tuple[Pattern, ...], Meta(max_length=1000)] | None | UnsetType = UNSET
+    limits: Annotated[tuple[RateAllowance, ...], Meta(max_length=16)] | None | UnsetType = UNSET
     concurrency: Annotated[int, Meta(ge=1, le=10**6)] | None | UnsetType = UNSET
-    budgets: Annotated[tuple[BudgetAllowance, ...], Meta(max_length=16)] | UnsetType = UNSET
+    budgets: Annotated[tuple[BudgetAllowance, ...], Meta(max_length=16)] | None | UnsetType = UNSET
 
 
 class Change(Strict, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class Change(Strict, frozen=True, kw_only=True):
     name: Label | UnsetType = UNSET
     owner: Label | None | UnsetType = UNSET
     team: Label | None | UnsetType = UNSET
-    tags: Tags | UnsetType = UNSET
+    tags: Tags | None | UnsetType = UNSET
     names_end_users: bool | UnsetType = UNSET
     allowance: AllowanceChange | None | UnsetType = UNSET
     expires: Time | None | UnsetType = UNSET
@@ -69,11 +70,11 @@ class Rotate(Strict, frozen=True, kw_only=True):
 class Filter(Strict, frozen=True, kw_only=True):
     """Which keys, oldest first."""
 
-    owner: str | None = None
-    team: str | None = None
-    name: str | None = None
-    state: Literal["active", "expired", "revoked"] | None = None
-    after: str | None = None
+    owner: Label | None = None
+    team: Label | None = None
+    name: Label | None = None
+    state: State | None = None
+    after: Label | None = None
     """The id of the last key of the page before."""
     limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
 
@@ -94,7 +95,7 @@ def misread(error: Exception) -> BadRequest:
     field = place.strip("`.") or None
     if not isinstance(error, msgspec.ValidationError):
         return BadRequest("The body is not valid JSON.", code="invalid_json")
-    text = problem.replace("`", "")[:300]
+    text = "has characters that have no place there" if "matching regex" in problem else problem.replace("`", "")[:300]
     return BadRequest(f"{field}: {text}" if field else text, param=field)
 
 
@@ -105,6 +106,9 @@ def merged(old: Allowance | None, change: AllowanceChange | None | UnsetType) ->
     if change is None:
         return None
     named = {name: value for name, value in asdict(change).items() if value is not UNSET}
+    for name in ("models", "limits", "budgets"):
+        if name in named and named[name] is None:
+            named[name] = ()
     try:
         made = Allowance(**{**asdict(old or Allowance()), **named})
     except ValueError as error:

@@ -108,6 +108,8 @@ class Desk:
             for name in ("name", "owner", "team", "tags", "names_end_users")
             if (value := getattr(asked, name)) is not UNSET
         }
+        if asked.tags is None:
+            named["tags"] = ()
         if asked.expires is not UNSET:
             named["expires_at"] = None if asked.expires is None else read_expiry(asked.expires, now)
 
@@ -124,7 +126,8 @@ class Desk:
             raise missing()
         return shown(key, self._clock.now())
 
-    async def list(self, filter: Filter) -> Page:
+    async def page(self, filter: Filter) -> Page:
+        """Keys as they were issued, oldest first."""
         now = self._clock.now()
         if filter.after is not None and await self._store.get(filter.after) is None:
             raise BadRequest("after: there is no key of this id", param="after")

@@ -77,10 +77,11 @@ class KeyRing:
         if known is None:
             found = await self._missed(digest)
             return None if found is None else self._valid(found)
-        if self._clock.monotonic() - self._checked > self._outage:
+        caller = self._valid(known)
+        if caller is not None and self._clock.monotonic() - self._checked > self._outage:
             raise unavailable()
         self._known.move_to_end(digest)
-        return self._valid(known)
+        return caller
 
     def forget(self, id: str) -> None:
         """A key was changed here."""
