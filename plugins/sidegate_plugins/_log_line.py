@@ -10,37 +10,40 @@ from sidegate.contract import NOTHING, Attempt, Call, Reply, Usage, spent
 
 def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     """The fields in the order they are written. Tokens and cost are of all attempts, as the ledger will have them."""
-    served = next((a for a in reversed(call.attempts) if a.committed), call.attempts[-1] if call.attempts else None)
-    usages = [spent(attempt, call.operation) for attempt in call.attempts]
-    costs = [_cost(call, attempt, usage) for attempt, usage in zip(call.attempts, usages, strict=True)]
+    attempts = call.attempts
+    usages = [spent(attempt, call.operation) for attempt in attempts]
+    costs = [_cost(call, attempt, usage) for attempt, usage in zip(attempts, usages, strict=True)]
+    total = usages[0] if len(usages) == 1 else _total(usages)
+    served = next((a for a in reversed(attempts) if a.committed), attempts[-1] if attempts else None)
+    caller, error, first = call.caller, reply.error, call.notes.first_token
     return {
         "call": call.id,
         "route": call.route,
         "operation": call.operation,
         "dialect": call.dialect,
         "delivery": call.delivery,
-        "caller": call.caller.name,
-        "key_id": call.caller.key_id,
-        "team": call.caller.team,
+        "caller": caller.name,
+        "key_id": caller.key_id,
+        "team": caller.team,
         "end_user": call.end_user,
         "model": call.model,
         "served_model": reply.model or (served.model if served else None),
         "provider": served.provider if served else None,
         "status": reply.status,
         "ending": reply.ending.value,
-        "error": reply.error.code if reply.error else None,
-        "plugin": reply.error.plugin if reply.error else None,
-        "input_tokens": _sum([usage.input_tokens for usage in usages]),
-        "output_tokens": _sum([usage.output_tokens for usage in usages]),
-        "cached_tokens": _told([usage.cache_read_tokens for usage in usages]),
-        "reasoning_tokens": _told([usage.reasoning_tokens for usage in usages]),
-        "usage_estimated": any(usage.estimated for usage in usages),
+        "error": error.code if error else None,
+        "plugin": error.plugin if error else None,
+        "input_tokens": total.input_tokens,
+        "output_tokens": total.output_tokens,
+        "cached_tokens": total.cache_read_tokens,
+        "reasoning_tokens": total.reasoning_tokens,
+        "usage_estimated": total.estimated,
         "cost_nano_usd": _sum(costs),
-        "time_to_first_token": _seconds(call.started, call.notes.first_token),
-        "duration": _seconds(call.started, now),
+        "time_to_first_token": None if first is None else _rounded(first - call.started),
+        "duration": _rounded(now - call.started),
         "tokens_per_second": _pace(usages[-1].output_tokens if usages else None, call, now),
-        "attempts": [_attempt(attempt, cost, reply, now) for attempt, cost in zip(call.attempts, costs, strict=True)],
-        "plugin_seconds": {name: round(seconds, 6) for name, seconds in call.notes.plugin_seconds.items()},
+        "attempts": [_attempt(attempt, cost, reply, now) for attempt, cost in zip(attempts, costs, strict=True)],
+        "plugin_seconds": {name: _rounded(seconds) for name, seconds in call.notes.plugin_seconds.items()},
     }
 
 
@@ -52,7 +55,7 @@ def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> di
         "status": attempt.status,
         "ending": (attempt.ending or reply.ending).value,
         "error": attempt.error,
-        "duration": _seconds(attempt.started, now if attempt.ended is None else attempt.ended),
+        "duration": _rounded((now if attempt.ended is None else attempt.ended) - attempt.started),
         "cost_nano_usd": cost,
     }
 
@@ -61,7 +64,21 @@ def _cost(call: Call, attempt: Attempt, usage: Usage) -> int | None:
     """What the ledger will say: it settles by the same usage and price, after all plugins."""
     if usage is NOTHING:
         return 0
-    return call.notes.price(replace(attempt, usage=usage)) if call.notes.price else attempt.cost
+    if call.notes.price is None:
+        return attempt.cost
+    # A usage that was reported in full is the attempt's own already.
+    return call.notes.price(attempt if usage == attempt.usage else replace(attempt, usage=usage))
+
+
+def _total(usages: list[Usage]) -> Usage:
+    """Of all attempts: input and output where they are known of each; of the finer kinds, what providers told."""
+    return Usage(
+        input_tokens=_sum([usage.input_tokens for usage in usages]),
+        output_tokens=_sum([usage.output_tokens for usage in usages]),
+        cache_read_tokens=_told([usage.cache_read_tokens for usage in usages]),
+        reasoning_tokens=_told([usage.reasoning_tokens for usage in usages]),
+        estimated=any(usage.estimated for usage in usages),
+    )
 
 
 def _sum(values: list[int | None]) -> int | None:
@@ -71,7 +88,6 @@ def _sum(values: list[int | None]) -> int | None:
 
 
 def _told(values: list[int | None]) -> int | None:
-    """Of the finer kinds of tokens: as far as providers told."""
     known = _known(values)
     return sum(known) if known else None
 
@@ -80,8 +96,9 @@ def _known(values: list[int | None]) -> list[int]:
     return [value for value in values if value is not None]
 
 
-def _seconds(start: float, end: float | None) -> float | None:
-    return None if end is None else round(end - start, 6)
+def _rounded(seconds: float) -> float:
+    """To the microsecond. A third of the time that `round` takes, which a line does a dozen times."""
+    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 def _pace(tokens: int | None, call: Call, now: float) -> float | None:
