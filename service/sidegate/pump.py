@@ -15,7 +15,6 @@ from sidegate.contract.meaning import End
 from sidegate.contract.reply import Attempt
 from sidegate.errors import CutError, ReplyError
 from sidegate.wire.dialect import Dialect, Sign
-from sidegate.wire.sse import Splitter
 
 Relay = Callable[[list[bytes]], Awaitable[None]]
 
@@ -89,7 +88,7 @@ class Pump:
 
     async def stream(self, read: Callable[[], Awaitable[bytes]]) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
-        splitter = Splitter()
+        splitter = self._dialect.splitter()
         relay = self._relay_raw if self._call.takes_raw(self._dialect.name, whole=False) else self._relay_chunks
         while piece := await read():
             if events := splitter.feed(piece):
@@ -171,7 +170,7 @@ class Pump:
     def _chunk(self, event: bytes, sign: Sign) -> Chunk:
         chunk = Chunk(
             event,
-            reader=self._dialect.read_event,
+            reader=self.meter.reader or self._dialect.read_event,
             dialect=self._dialect.name,
             closing=sign is Sign.END,
             meaningful=sign is Sign.CONTENT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from sidegate.contract.timeouts import Patience, TimeoutChanges, asked_for
 from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head, read_json
+from sidegate.http.replies import Voice
 from sidegate.http.server import peer_of
 from sidegate.http.sinks import StreamSink
 from sidegate.outlet import BufferOutlet, ClientOutlet, StreamOutlet, named
@@ -26,19 +28,40 @@ from sidegate.wire.dialect import Dialect, Envelope, Fields
 _LONGEST_MODEL = 512
 
 
+class Placed(NamedTuple):
+    """What the path of a request says, in a dialect that says it there."""
+
+    model: str
+    stream: bool = False
+    wrong: SidegateError | None = None
+    """What is wrong with the path or the query."""
+
+
 class CallEndpoint:
     """One path of one route: reads the request, hands the call to `live`, and waits."""
 
-    def __init__(self, service: Service, route: Route, handler: Handler, dialect: Dialect) -> None:
+    def __init__(
+        self,
+        service: Service,
+        route: Route,
+        handler: Handler,
+        dialect: Dialect,
+        *,
+        voice: Voice | None = None,
+        sink: type[StreamSink] = StreamSink,
+    ) -> None:
+        """`voice` answers with errors where it is not the dialect; `sink` frames streams."""
         self._service = service
         self._route = route
         self._dialect = dialect
+        self._sink = sink
         self._always_usage = not dialect.name.startswith("openai.")
-        self._exchange = Exchange(service, route, handler, dialect)
+        self._exchange = Exchange(service, route, handler, voice or dialect)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
+        """`placed` is what the path says in a dialect that is `in_path`."""
         call_id = secrets.token_hex(16)
-        asked, model, stream = await self._ask(request)
+        asked, model, stream = await self._ask(request, placed)
         now = self._service.clock.now()
         outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
         call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
@@ -47,7 +70,7 @@ class CallEndpoint:
             call.patience = Patience(self._route.timeouts, asked.timeouts, bounds)
         return await self._exchange.run(call, outlet, sink)
 
-    async def _ask(self, request: web.Request) -> tuple[Asked, str, bool]:
+    async def _ask(self, request: web.Request, placed: Placed | None) -> tuple[Asked, str, bool]:
         """What came in, the model and whether to stream it.
 
         A mistake is kept for the end of the pipeline: who calls is asked before what.
@@ -59,9 +82,13 @@ class CallEndpoint:
         timeouts: TimeoutChanges | None = None
         try:
             check_head(request)
+            if placed is not None and placed.wrong is not None:
+                raise placed.wrong
             timeouts = asked_for(request.headers)
             body = await read_json(request, self._service.settings.server)
             fields = read_fields(body)
+            if placed is not None:
+                fields = self._dialect.place(fields, model=placed.model, stream=placed.stream)
             basics = read_basics(self._dialect.name, body)
         except SidegateError as error:
             wrong = error
@@ -76,7 +103,9 @@ class CallEndpoint:
             read=lambda: _read(self._dialect, body, fields),
         )
         if basics is None:
-            return asked, _model(fields), False
+            return asked, _model(fields) if placed is None else placed.model[:_LONGEST_MODEL], False
+        if placed is not None:
+            return asked, placed.model, placed.stream
         return asked, basics.model, basics.streams
 
     def _outlet(
@@ -94,7 +123,7 @@ class CallEndpoint:
         if not stream:
             make = self._dialect.assembler
             return BufferOutlet(self._dialect.name, lambda naming: make(named(envelope, naming)), service.clock), None
-        sink = StreamSink(request, service.clock, comments=self._dialect.comments)
+        sink = self._sink(request, service.clock, comments=self._dialect.comments)
         outlet = StreamOutlet(self._dialect, envelope, sink, service.clock)
         return outlet, sink
 

@@ -39,7 +39,7 @@ class StreamSink:
         self._request = request
         self._ping = _PING if comments else b""
         self._clock = clock
-        self._response: _Events | None = None
+        self._response: web.StreamResponse | None = None
         self._preparing = asyncio.Lock()
         self._gone = False
         self.headers: Headers | None = None
@@ -59,9 +59,12 @@ class StreamSink:
                 return
             headers = self.headers() if self.headers is not None else None
             self.headers = None
-            response = _Events(headers=headers, allow_all_methods=True)
+            response = self._head(headers)
             await response.prepare(self._request)
             self._response = response
+
+    def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
+        return _Events(headers=headers, allow_all_methods=True)
 
     async def write(self, data: bytes) -> None:
         """Write whole events. A reader that has left is not an error here: its handler is cancelled, and says so."""

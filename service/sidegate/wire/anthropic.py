@@ -22,7 +22,7 @@ from sidegate.wire.anthropic_body import AnthropicAssembler
 from sidegate.wire.anthropic_meter import AnthropicMeter
 from sidegate.wire.anthropic_outgoing import TRANSLATED_VERSION, write_request
 from sidegate.wire.anthropic_stream import AnthropicEncoder
-from sidegate.wire.dialect import Assembler, Encoder, Envelope, Fields, Meter
+from sidegate.wire.dialect import Assembler, Encoder, Envelope, Fields, InBody, Meter
 
 __all__ = ["TRANSLATED_VERSION", "AnthropicMessages"]
 
@@ -43,7 +43,7 @@ _TYPES = {
 _json = JsonEncoder().encode
 
 
-class AnthropicMessages:
+class AnthropicMessages(InBody):
     """A `Dialect`. The API version is a header and no part of it: see `TRANSLATED_VERSION`."""
 
     name = "anthropic.messages"

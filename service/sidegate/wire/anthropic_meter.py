@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class AnthropicMeter:
     """A `Meter` for one reply. Anthropic has one choice, so its finish is the reply's."""
 
+    reader = None
     __slots__ = ("_counts", "finish", "finished", "id", "model", "output_bytes", "started", "usage")
 
     def __init__(self) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from msgspec import Raw, Struct
 
+from sidegate.contract.chunk import Reader
 from sidegate.contract.meaning import FinishReason, Part, Request, Usage
 from sidegate.errors import ProviderError, SidegateError
+from sidegate.wire.sse import Splitter
 
 Fields = dict[str, Raw]
 """A JSON object decoded one level deep: values keep the bytes they came in."""
@@ -36,6 +38,13 @@ class Sign(IntEnum):
     """The clean end."""
 
 
+class Events(Protocol):
+    """Cuts what a provider sends into whole events, each as an SSE event: see `sse.Splitter`."""
+
+    def feed(self, data: bytes) -> list[bytes]: ...
+    def close(self) -> bytes | None: ...
+
+
 class Meter(Protocol):
     """Reads every event of one reply at the provider's edge: usage, finish reason, model, how much text came.
 
@@ -55,6 +64,14 @@ class Meter(Protocol):
     """Content has been seen."""
     finished: bool
     """Every choice that was begun has finished: the end of the bytes is now a clean end."""
+
+    @property
+    def reader(self) -> Reader | None:
+        """Reads the event that was measured last, where its bytes alone do not say it all; `None`: `read_event` does.
+
+        What it takes from the events before is its own, so that it reads the same whenever it is asked.
+        """
+        ...
 
     def event(self, raw: bytes) -> Sign: ...
     def whole(self, raw: bytes) -> None: ...
@@ -90,6 +107,22 @@ class Assembler(Protocol):
     def body(self, base: bytes | None = None) -> bytes: ...
 
 
+class InBody:
+    """What a dialect is whose requests say everything in their bodies, and whose streams are SSE."""
+
+    in_path: ClassVar[bool] = False
+    path = ""
+
+    def splitter(self) -> Events:
+        return Splitter()
+
+    def place(self, fields: Fields, *, model: str, stream: bool) -> Fields:
+        return fields
+
+    def locate(self, model: str, stream: bool) -> str:
+        return self.path
+
+
 class Dialect(Protocol):
     """A wire format. Instances are stateless and shared."""
 
@@ -103,6 +136,12 @@ class Dialect(Protocol):
     """The event that ends a stream cleanly; empty where the dialect has none."""
     path: str
     """Below a provider's base URL."""
+    in_path: ClassVar[bool]
+    """Whether the model and the wish for a stream stand in the path and not in the body: see `place` and `locate`."""
+
+    def splitter(self) -> Events:
+        """For one stream of a provider."""
+        ...
 
     # requests
     def read_request(self, fields: Fields) -> Request:
@@ -115,6 +154,14 @@ class Dialect(Protocol):
 
     def adapt(self, fields: Fields, *, model: str, stream: bool) -> Fields:
         """A client's own request made fit for a provider of the same dialect: model, stream and the wish for usage."""
+        ...
+
+    def place(self, fields: Fields, *, model: str, stream: bool) -> Fields:
+        """The fields of a client's request with what its path says among them; `adapt` takes it out again."""
+        ...
+
+    def locate(self, model: str, stream: bool) -> str:
+        """The path of a request below a provider's base URL. Raises `BadRequest` for a model that no path can hold."""
         ...
 
     # replies

@@ -14,6 +14,7 @@ import msgspec
 from sidegate.contract.meaning import FinishReason, Usage
 from sidegate.errors import ProviderError, ReplyError, SidegateError
 from sidegate.wire import faults, sse
+from sidegate.wire.dialect import InBody
 
 DONE = b"data: [DONE]\n\n"
 DONE_DATA = b"[DONE]"
@@ -141,8 +142,8 @@ def write_event(payload: Any) -> bytes:
     return b"data: " + ENCODER.encode(payload) + b"\n\n"
 
 
-class Errors:
-    """The error half of the dialects."""
+class Errors(InBody):
+    """The error half of the dialects; requests are bodies."""
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         fault = faults.error_object(body)

@@ -32,6 +32,8 @@ SHORT = 64
 class Tally:
     """What both OpenAI meters keep: usage, finish reasons, open choices, name and id."""
 
+    reader = None
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.finish: FinishReason | None = None
