@@ -1,31 +1,36 @@
 """How long usage reports take: a ledger of a million calls, made by chance with a fixed seed, and the usual questions.
 
-    python -m bench.usage --calls 1000000 --ledger /tmp/million.db
+    python -m bench.usage --calls 1000000 --ledger sqlite:////tmp/million.db
+    python -m bench.usage --calls 1000000 --ledger postgresql://postgres@127.0.0.1/million
 
-Each question is asked five times, each time by a connection of its own; told are the median and the slowest. The file
-is made where it is not there, and kept.
+Each question is asked five times, each time by a connection of its own; told are the median and the slowest. A ledger
+that has no calls yet is filled, as a gateway does it, and kept. A PostgreSQL database must be there and empty.
 """
 
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import islice
 from random import Random
 from statistics import median
 
-from sidegate.ledger.report_file import report_from
+from sidegate.contract.host import SystemClock
+from sidegate.ledger.database import is_postgres, open_database
+from sidegate.ledger.journal import Journal
+from sidegate.ledger.lease import Lease
+from sidegate.ledger.migrate import migrate
 from sidegate.ledger.report_query import Query, read_query
+from sidegate.ledger.reporter import report_from
 from sidegate.ledger.rows import CallRow
-from sidegate.ledger.sqlite_file import open_file
-from sidegate.ledger.sqlite_rows import write
+from sidegate.ledger.work import Settlement
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAYS = 90
+BATCH = 100
 CALLERS = 200
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet", "claude-haiku", "embed-small")
 QUESTIONS: tuple[dict[str, str], ...] = (
@@ -41,6 +46,7 @@ QUESTIONS: tuple[dict[str, str], ...] = (
     {"by": "tag", "since": "90d"},
     {"by": "end_user", "since": "90d"},
     {"by": "model,day", "since": "90d", "where": "caller=service-7"},
+    {"by": "end_user,day", "since": "90d"},
 )
 
 
@@ -79,23 +85,38 @@ def rows(count: int, random: Random) -> Iterator[CallRow]:
         )
 
 
-def make(path: Path, count: int) -> None:
+def make(url: str, count: int) -> None:
     """A ledger of so many calls."""
-    with closing(open_file(path)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        for row in rows(count, Random(1)):
-            write(connection, (row, ()))
-        connection.execute("COMMIT")
+    journal, lease = journal_of(url), Lease(SystemClock())
+    made = rows(count, Random(1))
+    with closing(journal.database):
+        while batch := [Settlement((row, ())) for row in islice(made, BATCH)]:
+            journal.write(batch, lease, False)
+        if is_postgres(url):
+            # As its own autovacuum does a minute later.
+            journal.database.execute("VACUUM ANALYZE calls")
 
 
-def times(path: Path, query: Query, rounds: int = 5) -> tuple[list[float], int]:
+def journal_of(url: str) -> Journal:
+    """What a gateway's writer writes to."""
+    if is_postgres(url):
+        from sidegate.ledger.postgres import PostgresDatabase
+        from sidegate.ledger.postgres_journal import PostgresJournal
+
+        return PostgresJournal(PostgresDatabase(url, 300.0))
+    from sidegate.ledger.sqlite_database import SqliteDatabase, sqlite_path
+    from sidegate.ledger.sqlite_journal import SqliteJournal
+
+    return SqliteJournal(SqliteDatabase(sqlite_path(url)))
+
+
+def times(url: str, query: Query, rounds: int = 5) -> tuple[list[float], int]:
     """Seconds, the quickest first, and how many rows came."""
     found: list[float] = []
     rows = 0
     for _ in range(rounds):
         start = time.perf_counter()
-        rows = len(report_from(path, query, lambda: False).rows)
+        rows = len(report_from(url, query, lambda: False).rows)
         found.append(time.perf_counter() - start)
     return sorted(found), rows
 
@@ -103,18 +124,22 @@ def times(path: Path, query: Query, rounds: int = 5) -> tuple[list[float], int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long usage reports take.")
     parser.add_argument("--calls", type=int, default=1_000_000)
-    parser.add_argument("--ledger", type=Path, required=True)
+    parser.add_argument("--ledger", required=True, metavar="URL")
     options = parser.parse_args()
-    if not options.ledger.exists():
+    migrate(options.ledger)
+    with closing(open_database(options.ledger)) as database:
+        empty = database.execute("SELECT id FROM calls LIMIT 1").fetchone() is None
+    if empty:
         start = time.perf_counter()
         make(options.ledger, options.calls)
-        print(f"made {options.calls:,} calls in {time.perf_counter() - start:.0f} s")
-    print(f"SQLite {sqlite3.sqlite_version}, {options.ledger.stat().st_size / 2**20:,.0f} MiB")
+        seconds = time.perf_counter() - start
+        print(f"made {options.calls:,} calls in {seconds:.0f} s: {options.calls / seconds:,.0f} a second")
     for asked in QUESTIONS:
         parameters = {name: [value] for name, value in asked.items()}
-        seconds, found = times(options.ledger, read_query(parameters, NOW))
+        seconds_each, found = times(options.ledger, read_query(parameters, NOW))
         said = " ".join(f"{name}={value}" for name, value in asked.items())
-        print(f"{said:<56} {found:>6,} rows  median {median(seconds):.2f} s  slowest {seconds[-1]:.2f} s", flush=True)
+        slowest = seconds_each[-1]
+        print(f"{said:<56} {found:>7,} rows  median {median(seconds_each):.2f} s  slowest {slowest:.2f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 
 from tests.servers import proxy, redis
 from tests.servers.postgres import Postgres, postgres
+from tests.stores import KINDS, Store, prepared
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,6 +89,13 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     """The URL of an empty PostgreSQL database that is this test's own."""
     with postgres_server.database() as url:
         yield url
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty ledger of each kind, so that what it is given to is tested on all of them."""
+    sqlite = f"sqlite:///{tmp_path}/state/ledger.db"
+    return prepared(request.param, sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture(scope="session", params=redis.KINDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from sidegate.commands.table import table
 from sidegate.config import read_config
 from sidegate.contract.host import SystemClock
 from sidegate.errors import ConfigError
-from sidegate.ledger.reconcile import Reconciliation, Unfinished, ledger_path
+from sidegate.ledger.database import PLACE, StoreError
+from sidegate.ledger.reconcile import Reconciliation, Unfinished
 
 _NANO = 10**9
 _MOST_USD = 10**6
@@ -26,7 +26,7 @@ def reconcile(path: Path, *, release: str | None, settle: str | None, cost: str 
     nano = 0 if cost is None else _nano(cost)
     loaded = read_config(path, os.environ)
     try:
-        ledger = Reconciliation(ledger_path(loaded.settings.ledger.url), SystemClock())
+        ledger = Reconciliation(loaded.settings.ledger.url, SystemClock())
         try:
             if (id := release or settle) is not None:
                 ledger.answer(id, nano)
@@ -35,8 +35,8 @@ def reconcile(path: Path, *, release: str | None, settle: str | None, cost: str 
             _show(ledger.unfinished(), as_json)
         finally:
             ledger.close()
-    except sqlite3.Error as error:
-        raise ConfigError("ledger.url", f"the ledger cannot be used: {error}") from error
+    except StoreError as error:
+        raise ConfigError(PLACE, f"the ledger cannot be used: {error}") from error
     return 0
 
 

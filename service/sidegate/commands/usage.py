@@ -1,10 +1,9 @@
-"""`sidegate usage`: who used what and what it cost, from the ledger's file. A gateway may run meanwhile, or none."""
+"""`sidegate usage`: who used what and what it cost, from the ledger. A gateway may run meanwhile, or none."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,14 +15,12 @@ import msgspec
 from sidegate.commands.usage_table import lines
 from sidegate.config import read_config
 from sidegate.errors import BadRequest, ConfigError
+from sidegate.ledger.database import PLACE, Interrupted, StoreError, is_postgres
 from sidegate.ledger.report import Report
-from sidegate.ledger.report_file import Stopped, report_from
 from sidegate.ledger.report_query import Query, read_query
 from sidegate.ledger.report_text import as_csv, as_json
-from sidegate.ledger.sqlite_file import PLACE
-
-PATIENCE_SECONDS = 300.0
-"""The longest it may take: a mistake in a script must not read a file for ever."""
+from sidegate.ledger.reporter import PATIENCE_SECONDS, report_from
+from sidegate.ledger.sqlite_database import sqlite_path
 
 WIDTH = 100
 """Columns of the table where the output is no terminal."""
@@ -31,36 +28,38 @@ WIDTH = 100
 
 def run(path: Path, parameters: Mapping[str, Sequence[str]], form: str) -> int:
     """Print the report as `table`, `csv` or `json`. Raises `ConfigError` where the question or the ledger is wrong."""
-    ledger = _ledger(path)
+    url, place = _ledger(path)
     try:
         query = read_query(parameters, datetime.now(UTC))
     except BadRequest as error:
         raise ConfigError(f"--{error.param}", error.message) from error
-    _print(_report(ledger, query), form)
+    _print(_report(url, place, query), form)
     return 0
 
 
-def _ledger(path: Path) -> Path:
-    """The file the config names; everything else of the config has to be right, too."""
+def _ledger(path: Path) -> tuple[str, str]:
+    """The ledger the config names, and where that is; everything else of the config has to be right, too."""
     url = read_config(path, os.environ).settings.ledger.url
     if not url:
         raise ConfigError(PLACE, "is empty, so nothing is on record")
-    file = Path(url.removeprefix("sqlite:///"))
+    if is_postgres(url):
+        return url, ""
+    file = sqlite_path(url)
     if not file.exists():
         raise ConfigError(PLACE, f"{file} is not there: no gateway has recorded a call yet")
-    return file
+    return url, f"{file} cannot be read: "
 
 
-def _report(file: Path, query: Query) -> Report:
+def _report(url: str, place: str, query: Query) -> Report:
     deadline = monotonic() + PATIENCE_SECONDS
     try:
-        return report_from(file, query, lambda: monotonic() > deadline)
-    except Stopped as error:
+        return report_from(url, query, lambda: monotonic() > deadline)
+    except Interrupted as error:
         if monotonic() > deadline:
             raise ConfigError("", f"the report takes longer than {PATIENCE_SECONDS:g} s: ask for less time") from error
         raise KeyboardInterrupt from error
-    except sqlite3.Error as error:
-        raise ConfigError(PLACE, f"{file} cannot be read: {error}") from error
+    except StoreError as error:
+        raise ConfigError(PLACE, f"{place}{error}") from error
 
 
 def _print(report: Report, form: str) -> None:

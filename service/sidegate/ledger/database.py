@@ -2,7 +2,9 @@
 
     StoreError            what a statement may come to, in one line that holds no secret
     ├── Unavailable       the store is down, full, too slow or unreadable; trying again later may help
+    │   └── Lost          the connection broke; the next one may be well
     ├── Locked            another is at work; trying again soon helps
+    │   └── Deadlock      at once
     ├── Unfit             no database takes these values, however often they are tried
     │   └── Conflict      a rule of the schema is against them: such a key is there already
     ├── Unusable          this is no ledger of this version; nothing helps but an operator
@@ -34,8 +36,16 @@ class Unavailable(StoreError):
     """The store is down, full, too slow, read-only or cannot be read: it may be tried again later."""
 
 
+class Lost(Unavailable):
+    """The connection broke. What was under way may have happened; a new one may be had at once."""
+
+
 class Locked(StoreError):
     """Another is at work on the same rows (or the same file): it passes by itself."""
+
+
+class Deadlock(Locked):
+    """Two waited for each other and this one was ended: it may be tried again at once."""
 
 
 class Unfit(StoreError):
@@ -66,6 +76,12 @@ class Cursor(Protocol):
     def fetchall(self) -> list[Row]: ...
 
 
+class Executes(Protocol):
+    """What a function needs that writes within its caller's transaction: a `Database`, or SQLite's own connection."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
+
+
 class Database(Protocol):
     """One connection, for one thread at a time. It connects when it is first used, and again after it was lost."""
 
@@ -84,7 +100,7 @@ class Database(Protocol):
         wrong: `Unusable`, or `Unavailable`."""
         ...
 
-    def execute(self, sql: str, parameters: Parameters = ()) -> Cursor:
+    def execute(self, sql: str, parameters: Parameters = (), /) -> Cursor:
         """Placeholders are `?`, with a sequence, or `:name`, with a mapping; never both in one statement.
 
         Outside a transaction each statement is one of its own. Raises a `StoreError`.

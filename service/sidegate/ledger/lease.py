@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import sqlite3
 from pathlib import Path
 from typing import Final
 
 from sidegate.contract.host import Clock
+from sidegate.ledger.database import Database, Dialect
 from sidegate.ledger.rows import stamp
 
 BEAT_SECONDS: Final = 5.0
@@ -28,10 +28,13 @@ _OWNERS = """SELECT DISTINCT calls.owner, owners.host, owners.pid, owners.beats
     WHERE calls.state = 'reserved' AND calls.owner IS NOT NULL AND calls.owner <> ?"""
 _ABANDON_ATTEMPTS = """UPDATE attempts SET ending = 'failed', error = :error WHERE ending = 'in_flight' AND call_id IN
     (SELECT id FROM calls WHERE state = 'reserved' AND owner = :owner)"""
+_LASTED: dict[Dialect, str] = {
+    "sqlite": "max(0.0, coalesce((julianday({seen}) - julianday(started_at)) * 86400, 0.0))",
+    "postgresql": "greatest(0.0, coalesce(extract(epoch FROM {seen}::timestamptz - started_at::timestamptz), 0.0))",
+}
 _ABANDON = """UPDATE calls SET state = 'unknown', status = 500, ending = 'failed', error = :error, settled_at = :now,
-    duration = max(0.0, coalesce((julianday((SELECT seen_at FROM owners WHERE id = :owner)) - julianday(started_at))
-        * 86400, 0.0))
-    WHERE state = 'reserved' AND owner = :owner"""
+    duration = {lasted} WHERE state = 'reserved' AND owner = :owner"""
+_SEEN = "(SELECT seen_at FROM owners WHERE id = :owner)"
 
 
 class Lease:
@@ -51,34 +54,35 @@ class Lease:
         """Whether a beat is due, where something is reserved in this process's name."""
         return not self._beats or self._clock.monotonic() - self._beaten >= BEAT_SECONDS
 
-    def beat(self, connection: sqlite3.Connection) -> None:
+    def beat(self, database: Database) -> None:
         """Within a transaction: say that this process lives."""
         self._machine = self._machine or machine()
         self._beats += 1
         self._beaten = self._clock.monotonic()
         now = stamp(self._clock.now())
         names = {"id": self.id, "host": self._machine, "pid": os.getpid(), "beats": self._beats, "now": now}
-        connection.execute(_BEAT, names)
+        database.execute(_BEAT, names)
 
-    def leave(self, connection: sqlite3.Connection) -> None:
+    def leave(self, database: Database) -> None:
         """This process ends, and has left nothing open."""
-        connection.execute("DELETE FROM owners WHERE id = ?", (self.id,))
+        database.execute("DELETE FROM owners WHERE id = ?", (self.id,))
 
-    def abandon(self, connection: sqlite3.Connection) -> int:
-        """Mark what dead processes left open, in a transaction of its own. Gives how many calls. At most every 5 s."""
-        if self._looked and self._clock.monotonic() - self._looked < BEAT_SECONDS:
-            return 0
+    def abandon(self, database: Database, at_once: bool = False) -> int | None:
+        """Mark what dead processes left open, in a transaction of its own. Gives how many calls; `None` where it is too
+        soon to look again, if that need not be `at_once`."""
+        if self._looked and not at_once and self._clock.monotonic() - self._looked < BEAT_SECONDS:
+            return None
         try:
-            dead = self._dead(connection)
-            return abandon(connection, dead, stamp(self._clock.now())) if dead else 0
+            dead = self._dead(database)
+            return abandon(database, dead, stamp(self._clock.now())) if dead else 0
         finally:
             self._looked = self._clock.monotonic()
 
-    def _dead(self, connection: sqlite3.Connection) -> list[str]:
+    def _dead(self, database: Database) -> list[str]:
         now = self._clock.monotonic()
         dead = []
         seen: dict[str, tuple[int | None, float]] = {}
-        for owner, host, pid, beats in connection.execute(_OWNERS, (self.id,)).fetchall():
+        for owner, host, pid, beats in database.execute(_OWNERS, (self.id,)).fetchall():
             before = self._seen.get(owner)
             seen[owner] = before if before is not None and before[0] == beats else (beats, now)
             if now - seen[owner][1] >= LEASE_SECONDS or is_gone(host, pid):
@@ -87,21 +91,16 @@ class Lease:
         return dead
 
 
-def abandon(connection: sqlite3.Connection, owners: list[str], now: str) -> int:
+def abandon(database: Database, owners: list[str], now: str) -> int:
     """Mark all that these owners left open, once: a call that is no longer `reserved` stays as it is."""
     count = 0
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for owner in owners:
+    lasted = _LASTED[database.dialect].format(seen=_SEEN)
+    with database.transaction():
+        for owner in sorted(owners):
             names = {"owner": owner, "error": GATEWAY_KILLED, "now": now}
-            connection.execute(_ABANDON_ATTEMPTS, names)
-            count += connection.execute(_ABANDON, names).rowcount
-            connection.execute("DELETE FROM owners WHERE id = ?", (owner,))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            database.execute(_ABANDON_ATTEMPTS, names)
+            count += database.execute(_ABANDON.format(lasted=lasted), names).rowcount
+            database.execute("DELETE FROM owners WHERE id = ?", (owner,))
     return count
 
 

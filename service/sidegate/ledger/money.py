@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from sidegate.contract.reservations import Claim, Standing
+from sidegate.ledger.database import Executes
 
 _KEY = "budget = :budget AND subject = :subject AND period = :period"
 _WINDOW = (
@@ -24,9 +25,10 @@ _FORGET = (
     "DELETE FROM budgets WHERE budget = :budget AND subject = :subject AND held = 0 "
     "AND period < strftime('%Y-%m-%dT%H:%M', :since, '-2 days')"
 )
+_HOLDS = "SELECT budget, subject, period, amount FROM holds WHERE call_id = ? ORDER BY budget, subject, period"
 _SETTLE = (
-    "UPDATE budgets SET spent = spent + :cost, held = held - :amount, overshoot = overshoot + max(0, :cost - :amount) "
-    f"WHERE {_KEY}"
+    "UPDATE budgets SET spent = spent + :cost, held = held - :amount, "
+    f"overshoot = overshoot + CASE WHEN :cost > :amount THEN :cost - :amount ELSE 0 END WHERE {_KEY}"
 )
 
 
@@ -40,11 +42,14 @@ def reserve(connection: sqlite3.Connection, call_id: str, claims: Sequence[Claim
     return standings
 
 
-def settle(connection: sqlite3.Connection, call_id: str, cost: int | None) -> None:
-    """Charge what the call cost to the budgets it held of. An unknown cost leaves the holds as they are."""
+def settle(connection: Executes, call_id: str, cost: int | None) -> None:
+    """Charge what the call cost to the budgets it held of. An unknown cost leaves the holds as they are.
+
+    On either store; `reserve` is for SQLite, where nobody else writes meanwhile.
+    """
     if cost is None:
         return
-    held = connection.execute("SELECT budget, subject, period, amount FROM holds WHERE call_id = ?", (call_id,))
+    held = connection.execute(_HOLDS, (call_id,))
     for budget, subject, period, amount in held.fetchall():
         connection.execute(
             _SETTLE, {"budget": budget, "subject": subject, "period": period, "amount": amount, "cost": cost}

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sidegate.ledger.database import (
     Conflict,
     Cursor,
+    Deadlock,
     Dialect,
     Interrupted,
     Locked,
+    Lost,
     Parameters,
     StoreError,
     Unavailable,
@@ -26,11 +28,18 @@ from sidegate.ledger.postgres_url import driver, parameters, place_of, secrets_o
 if TYPE_CHECKING:
     from psycopg import Connection
 
+PATIENCE_SECONDS = 4.0
+"""The gateway's own, with each statement: with the margin no longer than a call waits for its reservation."""
+
 MARGIN_SECONDS = 1.0
 """After its patience a statement is ended by the server; so much later the connection is given up from here."""
 
-_LOCKED = ("40001", "40P01", "55P03", "55006")
-"""Serialization, deadlock, lock not to be had in time, object in use."""
+_DEADLOCK = ("40001", "40P01")
+_LOCKED = ("55P03", "55006")
+"""A lock is not to be had in time, an object is in use."""
+
+_CLOSED = ("57P01", "57P02", "57P03", "25P03")
+"""The server shuts down, crashes, starts up; or has ended a transaction that stood still."""
 
 _SESSION = """SELECT
     set_config('statement_timeout', %(patience)s, false), set_config('lock_timeout', %(patience)s, false),
@@ -86,13 +95,10 @@ class PostgresDatabase:
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[None]:
         begin = "BEGIN READ WRITE" if write else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        fresh = self._connection is None or self._connection.closed
         try:
             self.execute(begin)
-        except Unavailable:
-            # A connection that was lost while nobody used it: found out only now, and nothing has been done.
-            if fresh:
-                raise
+        except Lost:
+            # While nobody used it: found out only now, and nothing has been done.
             self.execute(begin)
         with self.within():
             yield
@@ -113,12 +119,13 @@ class PostgresDatabase:
     @contextmanager
     def failing(self) -> Iterator[None]:
         """The driver's errors in the words of all stores. A connection that may be broken is closed."""
-        psycopg = driver()
         try:
             yield
-        except (psycopg.Error, ValueError, OverflowError) as error:
+        except StoreError:
+            raise
+        except (driver().Error, ValueError, OverflowError) as error:
             said = self._said(error)
-            if isinstance(said, (Unavailable, Interrupted)):
+            if isinstance(said, Unavailable):
                 self.close()
             raise said from error
 
@@ -133,7 +140,6 @@ class PostgresDatabase:
     def bounded(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """What the driver waits for, given up when it takes too long or nobody waits any more. A server that says
         nothing at all is noticed by nothing else: the kernel sees only what is not acknowledged."""
-        psycopg = driver()
         deadline = monotonic() + self._patience + MARGIN_SECONDS
         ready = None
         while True:
@@ -143,9 +149,20 @@ class PostgresDatabase:
                 return end.value
             ready = yield wanted
             if not ready and self._over is not None and self._over():
-                raise psycopg.errors.QueryCanceled("given up")
+                self._give_up()
+                raise Interrupted("nobody waits for it any more")
             if not ready and monotonic() > deadline:
-                raise psycopg.OperationalError(f"no answer in {self._patience + MARGIN_SECONDS:g} s")
+                self.close()
+                raise Unavailable(f"{self.place}: no answer in {self._patience + MARGIN_SECONDS:g} s")
+
+    def _give_up(self) -> None:
+        """Have the server stop, too, if it can be told so; what it would answer is not waited for."""
+        if self._connection is not None:
+            try:
+                self._connection.cancel_safe(timeout=1.0)
+            except driver().Error:
+                pass  # it finds out when it wants to send
+        self.close()
 
     def _connect(self) -> Connection[tuple[Any, ...]]:
         from sidegate.ledger.postgres_connection import BoundedConnection
@@ -175,8 +192,8 @@ class PostgresDatabase:
     def _said(self, error: Exception) -> StoreError:
         text = self._line(error)
         state = getattr(error, "sqlstate", None) or ""
-        if state == "57014" and self._over is not None and self._over():
-            return Interrupted(text)
+        if state in _DEADLOCK:
+            return Deadlock(text)
         if state in _LOCKED:
             return Locked(text)
         if state.startswith("23"):
@@ -186,7 +203,8 @@ class PostgresDatabase:
             return Unfit(text)
         if state in ("42P01", "42703", "3F000"):
             return Unusable(f"{text}: sidegate migrate")
-        return Unavailable(f"{self.place}: {text}")
+        lost = self._connection is not None and (not state or state in _CLOSED or state.startswith("08"))
+        return (Lost if lost else Unavailable)(f"{self.place}: {text}")
 
     def _line(self, error: Exception) -> str:
         """One line, without a secret."""

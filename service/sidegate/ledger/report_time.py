@@ -1,4 +1,5 @@
-"""Time in reports: the ledger's UTC text as hours, days and months of a time zone. SQLite itself knows no zones."""
+"""Time in reports: the ledger's UTC text as hours, days and months of a time zone. SQLite itself knows no zones, and
+PostgreSQL may know other ones than the gateway."""
 
 from __future__ import annotations
 
@@ -6,10 +7,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
+from sidegate.ledger.database import Dialect
 from sidegate.ledger.report_query import Query
 
 _BEGAN = "calls.started_at"
-_HOUR = "%Y-%m-%dT%H:00"
+_SHIFTED: dict[Dialect, str] = {
+    "sqlite": "strftime('%Y-%m-%dT%H:00', {moment}, {shift})",
+    "postgresql": """to_char({moment}::timestamp + ({shift})::interval, 'YYYY-MM-DD"T"HH24:00')""",
+}
+_OTHER_DAY: dict[Dialect, str] = {
+    "sqlite": "date({day}, '{days} day')",
+    "postgresql": "to_char({day}::date {days}, 'YYYY-MM-DD')",
+}
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
@@ -21,15 +30,15 @@ def bound(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def label(query: Query, unit: str) -> tuple[str, list[str]]:
+def label(query: Query, unit: str, dialect: Dialect) -> tuple[str, list[str]]:
     """An SQL expression for the `hour`, `day` or `month` a call began in, with its arguments.
 
     An hour is for `named` to complete: as long as hours begin when those of UTC do, it is UTC's.
     """
     spans = list(offsets(query))
     if unit == "hour":
-        return (f"substr({_BEGAN}, 1, 13)", []) if _whole(spans) else _local_hour(spans)
-    text, arguments = _local_day(spans)
+        return (f"substr({_BEGAN}, 1, 13)", []) if _whole(spans) else _local_hour(spans, dialect)
+    text, arguments = _chosen(spans, [_day_by(offset, dialect) for _, offset in spans])
     return (f"substr({text}, 1, 7)" if unit == "month" else text), arguments
 
 
@@ -45,27 +54,24 @@ def _whole(spans: list[Span]) -> bool:
     return not any(_seconds(offset) % 3600 for _, offset in spans) and not any(at.minute or at.second for at in changes)
 
 
-def _local_hour(spans: list[Span]) -> tuple[str, list[str]]:
+def _local_hour(spans: list[Span], dialect: Dialect) -> tuple[str, list[str]]:
     # Without the fraction: SQLite would round the last half millisecond of an hour up into the next one.
     shift, needed = _chosen(spans, [("?", [f"{_seconds(offset):+d} seconds"]) for _, offset in spans])
     suffix, more = _chosen(spans, [("?", [_said(offset)]) for _, offset in spans])
-    return f"strftime('{_HOUR}', substr({_BEGAN}, 1, 19), {shift}) || {suffix}", [*needed, *more]
+    return f"{_SHIFTED[dialect].format(moment=f'substr({_BEGAN}, 1, 19)', shift=shift)} || {suffix}", [*needed, *more]
 
 
-def _local_day(spans: list[Span]) -> tuple[str, list[str]]:
-    return _chosen(spans, [_day_by(offset) for _, offset in spans])
-
-
-def _day_by(offset: timedelta) -> tuple[str, list[str]]:
+def _day_by(offset: timedelta, dialect: Dialect) -> tuple[str, list[str]]:
     """The day of UTC, but for calls late in it (early, west of Greenwich): date() on each would take twice as long."""
     day = f"substr({_BEGAN}, 1, 10)"
     if not offset:
         return day, []
     if offset > timedelta():
-        same, other, border = "<", "+1 day", _DAY - offset
+        same, days, border = "<", "+1", _DAY - offset
     else:
-        same, other, border = ">=", "-1 day", -offset
-    text = f"CASE WHEN substr({_BEGAN}, 12, 8) {same} ? THEN {day} ELSE date({day}, '{other}') END"
+        same, days, border = ">=", "-1", -offset
+    other = _OTHER_DAY[dialect].format(day=day, days=days)
+    text = f"CASE WHEN substr({_BEGAN}, 12, 8) {same} ? THEN {day} ELSE {other} END"
     seconds = _seconds(border)
     return text, [f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"]
 

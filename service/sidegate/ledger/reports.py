@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from sidegate.errors import Refusal
@@ -36,6 +35,6 @@ def open_reports(url: str) -> Reports:
     """Reports of the ledger a URL means, which `open_ledger` has found right. Nothing is opened before a report."""
     if not url:
         return NoReports()
-    from sidegate.ledger.report_file import Reporter
+    from sidegate.ledger.reporter import Reporter
 
-    return Reporter(Path(url.removeprefix("sqlite:///")))
+    return Reporter(url)

@@ -107,6 +107,7 @@ _KEYS = Step(
             allowance TEXT, created_at TEXT NOT NULL, expires_at TEXT, revoked_at TEXT, changed_at TEXT NOT NULL)
             STRICT""",
         "CREATE INDEX api_keys_by_previous ON api_keys (previous_digest)",
+        "CREATE INDEX api_keys_by_change ON api_keys (changed_at)",
     ),
     postgresql=(
         f"""CREATE TABLE api_keys (
@@ -114,6 +115,7 @@ _KEYS = Step(
             name {_T} NOT NULL, owner {_T}, team {_T}, tags {_T} NOT NULL, names_end_users BOOLEAN NOT NULL,
             allowance {_T}, created_at {_T} NOT NULL, expires_at {_T}, revoked_at {_T}, changed_at {_T} NOT NULL)""",
         "CREATE INDEX api_keys_by_previous ON api_keys (previous_digest)",
+        "CREATE INDEX api_keys_by_change ON api_keys (changed_at)",
     ),
 )
 

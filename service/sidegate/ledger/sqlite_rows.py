@@ -31,8 +31,6 @@ _OPEN_CALL = f"""INSERT INTO calls ({", ".join(_CALL)}, owner) VALUES ({"?, " * 
     ON CONFLICT (id) DO UPDATE SET provider = excluded.provider WHERE calls.state = 'reserved'"""
 _INSERT_ATTEMPT = _insert("attempts", AttemptRow)
 _OPEN_ATTEMPT = _INSERT_ATTEMPT + " ON CONFLICT DO NOTHING"
-_SELECT_CALL = f"SELECT {', '.join(_CALL)} FROM calls WHERE id = ? AND state <> 'reserved'"
-_SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM attempts WHERE call_id = ? ORDER BY number"
 
 
 def opened(connection: sqlite3.Connection, rows: Settled, owner: str) -> None:
@@ -51,19 +49,6 @@ def write(connection: sqlite3.Connection, rows: Settled) -> None:
         money.settle(connection, call.id, call.cost_nano_usd)
 
 
-def read(connection: sqlite3.Connection, id: str) -> Settled | None:
-    """One call that is over, with its attempts, as of one moment."""
-    connection.execute("BEGIN")
-    try:
-        found = connection.execute(_SELECT_CALL, (id,)).fetchone()
-        attempts = connection.execute(_SELECT_ATTEMPTS, (id,)).fetchall() if found else []
-    finally:
-        connection.execute("COMMIT")
-    if found is None:
-        return None
-    return _row(CallRow, found), tuple(_row(AttemptRow, attempt) for attempt in attempts)
-
-
 def _columns(row: Struct) -> list[Any]:
     return [_column(value) for value in asdict(row).values()]
 
@@ -74,10 +59,3 @@ def _column(value: Any) -> Any:
     if isinstance(value, tuple):
         return msgspec.json.encode(value).decode()
     return value
-
-
-def _row(kind: type[CallRow | AttemptRow], columns: tuple[Any, ...]) -> Any:
-    fields = dict(zip(kind.__struct_fields__, columns, strict=True))
-    if "tags" in fields:
-        fields["tags"] = msgspec.json.decode(fields["tags"])
-    return msgspec.convert(fields, kind, strict=False)

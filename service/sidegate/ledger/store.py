@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
@@ -12,13 +11,11 @@ from msgspec.structs import replace
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.reservations import Claim, Reservations, Standing
-from sidegate.errors import ConfigError
+from sidegate.ledger.database import is_postgres
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled
 
 if TYPE_CHECKING:
     import sqlite3
-
-PLACE = "ledger.url"
 
 
 class Ledger(Reservations, Protocol):
@@ -115,16 +112,26 @@ class NullLedger:
             self._money = None
 
 
-def open_ledger(url: str, clock: Clock, batch_seconds: float) -> Ledger:
+def open_ledger(url: str, clock: Clock, batch_seconds: float, *, patient: bool = False) -> Ledger:
     """The ledger a URL means; nothing is opened before `start`.
 
-    `sqlite:///relative.db`, `sqlite:////absolute.db`, or empty for none. Raises `ConfigError` for anything else.
+    `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://user@host/database`, or empty for none. `patient`
+    is for PostgreSQL: it may be down at the start. Raises `ConfigError` for anything else.
     """
     if not url:
         return NullLedger(clock)
-    scheme, _, path = url.partition(":///")
-    if scheme != "sqlite" or path in ("", ":memory:") or "?" in path or "\0" in path:
-        raise ConfigError(PLACE, "must be sqlite:///path/to/file.db, or empty for no ledger")
-    from sidegate.ledger.sqlite import SqliteLedger
+    from sidegate.ledger.stored import StoredLedger
 
-    return SqliteLedger(Path(path), clock, batch_seconds)
+    if not is_postgres(url):
+        from sidegate.ledger.sqlite_database import SqliteDatabase, sqlite_path
+        from sidegate.ledger.sqlite_file import open_reader
+        from sidegate.ledger.sqlite_journal import SqliteJournal
+
+        path = sqlite_path(url)
+        journal = SqliteJournal(SqliteDatabase(path))
+        return StoredLedger(journal, SqliteDatabase(path, open_reader), clock, batch_seconds)
+    from sidegate.ledger.postgres import PATIENCE_SECONDS, PostgresDatabase
+    from sidegate.ledger.postgres_journal import PostgresJournal
+
+    writer, reader = (PostgresDatabase(url, PATIENCE_SECONDS) for _ in range(2))
+    return StoredLedger(PostgresJournal(writer), reader, clock, batch_seconds, patient=patient)

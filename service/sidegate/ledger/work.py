@@ -1,15 +1,13 @@
-"""Work: what waits for the ledger's writer. Each knows its rows, and what is to be told when they are in the file."""
+"""Work: what waits for the ledger's writer. Each knows its rows, and what is to be told when they are durable."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from sidegate.contract.reservations import Claim, Standing
 from sidegate.errors import SidegateError
-from sidegate.ledger import money, sqlite_rows
 from sidegate.ledger.rows import Settled
 
 UNAVAILABLE = "ledger_unavailable"
@@ -23,20 +21,6 @@ def unavailable() -> SidegateError:
     return SidegateError("The gateway cannot record calls.", status=503, code=UNAVAILABLE, retry_after=5)
 
 
-class Work(Protocol):
-    """`write` stands in a transaction and may run again; `done` comes once, after the commit, in the same thread."""
-
-    key: Key
-    urgent: bool
-    opens: bool
-
-    def write(self, connection: sqlite3.Connection, owner: str) -> None: ...
-    def done(self) -> None: ...
-    def unfit(self) -> None:
-        """No database takes it."""
-        ...
-
-
 class Settlement:
     """A call has ended."""
 
@@ -47,9 +31,6 @@ class Settlement:
     def __init__(self, rows: Settled) -> None:
         self.key: Key = (rows[0].id, 0)
         self.rows = rows
-
-    def write(self, connection: sqlite3.Connection, owner: str) -> None:
-        sqlite_rows.write(connection, self.rows)
 
     def done(self) -> None:
         """Nobody waits."""
@@ -69,9 +50,6 @@ class Opening:
         self.key: Key = (rows[0].id, rows[1][0].number)
         self.rows = rows
 
-    def write(self, connection: sqlite3.Connection, owner: str) -> None:
-        sqlite_rows.opened(connection, self.rows, owner)
-
     def done(self) -> None:
         """Nobody waits."""
 
@@ -82,23 +60,23 @@ class Opening:
 class Reservation:
     """A call opens an attempt, and claims what it may cost. Written at once: somebody waits for `answer`."""
 
-    __slots__ = ("_claims", "_failed", "_standings", "answer", "key", "rows")
+    __slots__ = ("_failed", "answer", "claims", "key", "rows", "standings")
     urgent = True
     opens = True
 
     def __init__(self, rows: Settled, claims: Sequence[Claim]) -> None:
         self.key: Key = (rows[0].id, -rows[1][0].number)
         self.rows = rows
-        self._claims = claims
-        self._standings: tuple[Standing, ...] = ()
+        self.claims = claims
+        self.standings: tuple[Standing, ...] = ()
+        """What came of it, once it is durable: the journal's to set, anew with each try."""
         self._failed = False
         self.answer: Future[tuple[Standing, ...]] = Future()
 
-    def write(self, connection: sqlite3.Connection, owner: str) -> None:
-        if self.answer.cancelled():
-            return
-        sqlite_rows.opened(connection, self.rows, owner)
-        self._standings = money.reserve(connection, self.key[0], self._claims)
+    @property
+    def given_up(self) -> bool:
+        """Nobody waits any more: what is not written yet need not be."""
+        return self.answer.cancelled()
 
     def done(self) -> None:
         if not self.answer.set_running_or_notify_cancel():
@@ -106,7 +84,11 @@ class Reservation:
         if self._failed:
             self.answer.set_exception(unavailable())
         else:
-            self.answer.set_result(self._standings)
+            self.answer.set_result(self.standings)
 
     def unfit(self) -> None:
         self._failed = True
+
+
+Work: TypeAlias = Settlement | Opening | Reservation
+"""`unfit` is told where no database takes it; `done` comes once, after the commit, in the writer's thread."""

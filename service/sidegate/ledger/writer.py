@@ -1,9 +1,8 @@
-"""The writer: the one thread that writes to the ledger's file, and what waits for it."""
+"""The writer: the one thread that writes to the ledger's store, and what waits for it."""
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterable
 from concurrent.futures import Future
 from itertools import islice
@@ -11,41 +10,33 @@ from threading import Condition, Thread
 from time import monotonic
 
 from sidegate.errors import SidegateError
+from sidegate.ledger.database import Locked, StoreError, Unfit
+from sidegate.ledger.journal import Journal
 from sidegate.ledger.lease import BEAT_SECONDS, Lease
 from sidegate.ledger.rows import Settled
-from sidegate.ledger.sqlite_file import is_locked
 from sidegate.ledger.work import UNAVAILABLE, Key, Settlement, Work
 
 BATCH = 100
 """Pieces of work to a transaction: one sync of the disk for all of them."""
 
 RETRY_SECONDS = 0.5
-"""Between tries while the disk takes nothing. A locked file is waited for by SQLite itself, 5 s a try."""
+"""Between tries while the store takes nothing. A lock is waited for by the store itself, 5 s a try."""
 
 STOP_SECONDS = 5.0
 """How long a stopping gateway tries to write what could not be written before."""
-
-_UNFIT = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    OverflowError,
-    ValueError,
-)
 
 log = logging.getLogger("sidegate.ledger")
 
 
 class Writer:
-    """Owns the connection. `add`, `find` and `flushed` may be called from any thread and never wait for the disk."""
+    """Owns the journal. `add`, `find` and `flushed` may be called from any thread and never wait for the store."""
 
-    def __init__(self, connection: sqlite3.Connection, batch_seconds: float, lease: Lease) -> None:
-        self._connection = connection
+    def __init__(self, journal: Journal, batch_seconds: float, lease: Lease, problem: str | None = None) -> None:
+        self._journal = journal
         self._batch_seconds = batch_seconds
         self._lease = lease
         self._open: set[str] = set()
-        """Calls that are `reserved` in the file, in this process's name: while there are any, it says that it lives."""
+        """Calls that are `reserved` in the store in this process's name: while there are any, it says that it lives."""
         self._changed = Condition()
         self._waiting: dict[Key, tuple[float, int, Work]] = {}
         self._added = 0
@@ -55,9 +46,9 @@ class Writer:
         self._deadline: float | None = None
         """Set when the writer is to stop: until then it may try."""
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
-        self._told = False
+        self._told = problem is not None
         self._closed = False
-        self.problem: str | None = None
+        self.problem = problem
         """Why nothing can be written at present."""
 
     @property
@@ -110,19 +101,19 @@ class Writer:
         while (batch := self._next()) is not None:
             try:
                 self._write(batch)
-            except sqlite3.Error as error:
+                self._wrote(batch)
+                if self.tend() or batch:
+                    self._well()
+            except StoreError as error:
                 if not self._goes_on(error):
                     break
-                continue
-            self._wrote(batch)
-            self.tend()
         self._end()
 
     def _next(self) -> list[Work] | None:
         """The oldest work, once there is enough or the first has waited long enough. None of it when a beat is due;
         `None` when it is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._deadline is not None, BEAT_SECONDS)
+            self._changed.wait_for(lambda: self._waiting or self._deadline is not None, self._pause())
             if not self._waiting:
                 return [] if self._deadline is None else None
             since = next(since for since, _, _ in self._waiting.values())
@@ -137,10 +128,11 @@ class Writer:
     def _write(self, batch: list[Work]) -> None:
         if not batch and not (self._open and self._lease.due()):
             return
+        beats = self._lease.due() and bool(self._open or any(work.opens for work in batch))
         try:
-            self._transact(batch)
-        except _UNFIT as error:
-            # Not the disk but a row, which must not keep all others from being written.
+            self._journal.write(batch, self._lease, beats)
+        except Unfit as error:
+            # Not the store but a row, which must not keep all others from being written.
             if len(batch) == 1:
                 batch[0].unfit()
                 log.error("ledger: call %s cannot be recorded: %s", batch[0].key[0], error)
@@ -148,27 +140,7 @@ class Writer:
             for work in batch:
                 self._write([work])
 
-    def _transact(self, batch: list[Work]) -> None:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            opens = False
-            for work in batch:
-                work.write(connection, self._lease.id)
-                opens = opens or work.opens
-            if (opens or self._open) and self._lease.due():
-                self._lease.beat(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
     def _wrote(self, batch: list[Work]) -> None:
-        if self._told:
-            log.warning("ledger: writing again")
-            self._told = False
-            self.problem = None
         for work in batch:
             if work.opens:
                 self._open.add(work.key[0])
@@ -187,23 +159,32 @@ class Writer:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
 
-    def tend(self) -> None:
-        """Look after what other processes may have left open."""
+    def tend(self) -> bool:
+        """Look after what other processes may have left open. Gives whether the store was asked, and answered."""
         try:
-            count = self._lease.abandon(self._connection)
-        except sqlite3.Error as error:
-            if not is_locked(error):
-                log.warning("ledger: cannot look for what killed gateways left open: %s", error)
-            return
+            count = self._lease.abandon(self._journal.database, at_once=self._told)
+        except Locked:
+            return False
         if count:
             log.warning("ledger: %d calls of a gateway that was killed are unknown: sidegate ledger reconcile", count)
+        return count is not None
 
-    def _goes_on(self, error: sqlite3.Error) -> bool:
+    def _well(self) -> None:
+        if self._told:
+            log.warning("ledger: writing again")
+            self._told = False
+            self.problem = None
+
+    def _pause(self) -> float:
+        """How long to wait for work: a store that failed is asked whether it is back, also where nothing waits."""
+        return RETRY_SECONDS if self._told else BEAT_SECONDS
+
+    def _goes_on(self, error: StoreError) -> bool:
         """Whether to try again. A lock passes by itself, so it is no problem until too many rows wait for it."""
         if not self._told:
             log.error("ledger: cannot write: %s; %d calls wait in memory", error, self.waiting)
             self._told = True
-        self.problem = None if is_locked(error) else str(error)
+        self.problem = None if isinstance(error, Locked) else str(error)
         with self._changed:
             self._changed.wait_for(lambda: self._deadline is not None, RETRY_SECONDS)
             return self._deadline is None or monotonic() < self._deadline
@@ -223,7 +204,7 @@ class Writer:
                 future.set_exception(SidegateError("The ledger cannot be written.", status=503, code=UNAVAILABLE))
         try:
             if not lost and not self._open:
-                self._lease.leave(self._connection)
-        except sqlite3.Error:
+                self._lease.leave(self._journal.database)
+        except StoreError:
             log.debug("ledger: the lease is left to expire")
-        self._connection.close()
+        self._journal.database.close()

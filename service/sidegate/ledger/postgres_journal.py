@@ -1,0 +1,113 @@
+"""The journal of a PostgreSQL database: a batch takes one round trip, two where a budget is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sidegate.ledger import postgres_money as money
+from sidegate.ledger import postgres_rows as rows
+from sidegate.ledger.database import Deadlock, Lost
+from sidegate.ledger.lease import Lease
+from sidegate.ledger.postgres import PostgresDatabase
+from sidegate.ledger.work import Opening, Reservation, Settlement, Work
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+TRIES = 4
+"""Of a batch that was ended because of a deadlock, or whose connection turns out to be broken."""
+
+
+class PostgresJournal:
+    """Writes to `database`."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self.database = database
+        self._holding: set[str] = set()
+        """Calls that may hold money: one that has ended is looked for among the holds only then."""
+
+    def write(self, batch: Sequence[Work], lease: Lease, beats: bool) -> None:
+        if not batch and not beats:
+            return
+        for _ in range(TRIES - 1):
+            try:
+                self._write(_Batch(batch), lease, beats)
+            except (Deadlock, Lost):
+                continue
+            else:
+                break
+        else:
+            self._write(_Batch(batch), lease, beats)
+        self._holding.difference_update(work.key[0] for work in batch if isinstance(work, Settlement))
+
+    def _write(self, batch: _Batch, lease: Lease, beats: bool) -> None:
+        self._holding.update(work.key[0] for work in batch.reservations)
+        with self.database.failing():
+            connection = self.database.connected()
+            with self.database.within(), connection.pipeline():
+                connection.execute("BEGIN READ WRITE")
+                self._claim(connection, batch)
+                if batch.opened:
+                    calls, attempts = batch.opened_rows()
+                    connection.execute(rows.OPEN, {"owner": lease.id, "calls": calls, "attempts": attempts})
+                if batch.settlements:
+                    charge = not self._holding.isdisjoint(batch.settled)
+                    calls, attempts = batch.settled_rows()
+                    statement = rows.SETTLE_AND_CHARGE if charge else rows.SETTLE
+                    connection.execute(statement, {"calls": calls, "attempts": attempts})
+                if beats:
+                    lease.beat(self.database)
+                connection.execute("COMMIT")
+
+    def _claim(self, connection: Connection[tuple[Any, ...]], batch: _Batch) -> None:
+        """Decide the batch's claims, and lock what it changes of budgets."""
+        settled = [id for id in batch.settled if id in self._holding]
+        claims = [claim for reservation in batch.reservations for claim in reservation.claims]
+        if not claims:
+            if settled:
+                connection.execute(money.LOCK_ROWS, {"calls": settled, "claimed": "[]"})
+            return
+        connection.execute(money.LOCK_SUBJECTS, {"keys": money.locks(claims)})
+        known = connection.execute(money.LOCK_ROWS, {"calls": settled, "claimed": money.claimed(claims)})
+        held = connection.execute(money.READ_HELD, {"calls": [work.key[0] for work in batch.reservations]})
+        used = connection.execute(money.READ_USED, {"windows": money.windows(claims)})
+        book = money.Book()
+        for call, budget, subject, period, amount in held:
+            book.held[call, (budget, subject, period)] = amount
+        book.used = {(budget, subject, since): int(sum) for budget, subject, since, sum in used}
+        for reservation in batch.reservations:
+            reservation.standings = book.decide(reservation.key[0], reservation.claims)
+        if book.changes:
+            changes = {"changes": money.changes(book)}
+            connection.execute(money.OPEN_PERIODS, changes)
+            connection.execute(money.CHANGE, changes)
+            connection.execute(money.HOLD, {"holds": money.holds(book)})
+            for forgotten in money.forgotten(batch.reservations, {(row[0], row[1], row[2]) for row in known}):
+                connection.execute(money.FORGET, forgotten)
+
+
+class _Batch:
+    """Work by its kind. What is written in this order comes to the same as in the order it was given: a call opens
+    before it is settled, and what opens afterwards has no effect."""
+
+    def __init__(self, batch: Sequence[Work]) -> None:
+        self.settlements = [work for work in batch if isinstance(work, Settlement)]
+        self.settled = {work.key[0] for work in self.settlements}
+        self.reservations = [work for work in batch if isinstance(work, Reservation) and not work.given_up]
+        opened: list[Opening | Reservation] = [
+            *(work for work in batch if isinstance(work, Opening)),
+            *self.reservations,
+        ]
+        self.opened = [work for work in opened if work.key[0] not in self.settled]
+
+    def opened_rows(self) -> tuple[str, str]:
+        """Each call once, as its last attempt says it; all of its attempts, each once."""
+        self.opened.sort(key=lambda work: abs(work.key[1]))
+        calls = {work.key[0]: work.rows[0] for work in self.opened}
+        attempts = {(row.call_id, row.number): row for work in self.opened for row in work.rows[1]}
+        return rows.as_json(calls.values()), rows.as_json(attempts.values())
+
+    def settled_rows(self) -> tuple[str, str]:
+        calls = [work.rows[0] for work in self.settlements]
+        return rows.as_json(calls), rows.as_json(row for work in self.settlements for row in work.rows[1])
