@@ -3,69 +3,93 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from sidegate.cli import main
+from tests.stores import Store
+
 
 class Killable:
-    """`sidegate serve` on one state, again and again."""
+    """`sidegate serve` on one store, again and again. Another of the same `directory` is another replica."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, config: Mapping[str, Any], store: Store) -> None:
         self.config = directory / "config.json"
-        self.database = directory / "state" / "sidegate.db"
+        self.store = store
         self.config.write_bytes(
             msgspec.json.encode(
-                {**config, "listen": {"port": 0}, "admin": {"port": 0}, "state": str(directory / "state")}
+                {
+                    **config,
+                    "listen": {"port": 0},
+                    "admin": {"port": 0},
+                    "state": str(directory / "state"),
+                    "ledger": {**config.get("ledger", {}), "url": store.url},
+                }
             )
         )
         self.url = ""
+        self.log = b""
+        """What it has written on standard error."""
         self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, **environ: str) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sidegate", "serve", str(self.config), stdout=asyncio.subprocess.DEVNULL, stderr=-1
+            *(sys.executable, "-m", "sidegate", "serve", str(self.config)),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=-1,
+            env={**os.environ, **environ},
         )
         assert self._process.stderr is not None
         line = ""
         while "is ready" not in line:
             line = (await self._process.stderr.readline()).decode()
-            assert line, "the gateway did not start"
+            self.log += line.encode()
+            assert line, f"the gateway did not start: {self.log!r}"
         self.url = next(word for word in line.replace(")", "").split() if word.startswith("http"))
+        self._reading = asyncio.create_task(self._read(self._process.stderr))
+
+    async def _read(self, said: asyncio.StreamReader) -> None:
+        """A pipe that nobody reads would stop who writes to it."""
+        while data := await said.read(2**16):
+            self.log += data
 
     def kill(self) -> None:
         """Now, whatever it does."""
-        assert self._process is not None
-        if self._process.returncode is None:
+        if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
 
-    async def gone(self) -> None:
+    async def gone(self) -> int:
+        """Returns when it has ended; its exit code."""
         assert self._process is not None
-        await self._process.wait()
+        assert self._reading is not None
+        code = await self._process.wait()
+        await self._reading
+        return code
 
     async def stop(self) -> None:
         """By SIGTERM, in order."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        assert await self._process.wait() == 0
+        assert await self.gone() == 0, self.log
 
-    async def reconcile(self, *options: str) -> str:
+    def reconcile(self, *options: str) -> str:
         """What `sidegate ledger reconcile` prints."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sidegate", "ledger", "reconcile", str(self.config), *options, stdout=-1, stderr=-1
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        return out.decode()
-
-    def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.database)) as file:
-            return file.execute(statement).fetchall()
+        said = io.StringIO()
+        with redirect_stdout(said):
+            assert main(["ledger", "reconcile", str(self.config), *options]) == 0
+        return said.getvalue()

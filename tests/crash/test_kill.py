@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +17,7 @@ from sidegate.testing import Exchange, scripted
 from tests.crash.killing import Killable
 from tests.relaying import DONE, ROLE, STOP, delta, event
 from tests.spending import INPUT, OUTPUT, PRICES, budgeted
+from tests.stores import Store
 
 LIMIT = 50_000_000
 MOMENTS = ("before the reservation", "at the provider", "in mid-stream", "while it settles", "at any time")
@@ -93,49 +93,71 @@ async def callers(url: str, strike: Strike, lock: Callable[[int], Awaitable[None
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_killed_gateway_leaves_no_call_untold(tmp_path: Path, moment: str) -> None:
-    await round_of(tmp_path, moment, seed=MOMENTS.index(moment))
+async def test_a_killed_gateway_leaves_no_call_untold(tmp_path: Path, store: Store, moment: str) -> None:
+    await round_of(tmp_path, store, moment, seed=MOMENTS.index(moment))
+
+
+async def test_another_replica_finds_what_a_killed_one_left_open(tmp_path: Path, store: Store) -> None:
+    await round_of(tmp_path, store, "in mid-stream", seed=7, replica=True)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(50))
-async def test_a_killed_gateway_leaves_no_call_untold_at_many_moments(tmp_path: Path, seed: int) -> None:
-    await round_of(tmp_path, MOMENTS[seed % len(MOMENTS)], seed=100 + seed)
+async def test_a_killed_gateway_leaves_no_call_untold_at_many_moments(tmp_path: Path, store: Store, seed: int) -> None:
+    await round_of(tmp_path, store, MOMENTS[seed % len(MOMENTS)], seed=100 + seed, replica=seed % 3 == 0)
 
 
-async def round_of(tmp_path: Path, moment: str, seed: int) -> None:
+async def round_of(tmp_path: Path, store: Store, moment: str, seed: int, replica: bool = False) -> None:
+    """With `replica`, another gateway runs on the store all the time; else the killed one is started again."""
     random = Random(seed)
     striker = Striker(moment, random.randint(1, 60))
-    provider_side = Counted(random, striker)
-    async with scripted(provider_side.answer) as provider:
-        gateway = Killable(tmp_path, a_config(provider.url))
+    books = Counted(random, striker)
+    async with scripted(books.answer) as provider:
+        config = a_config(provider.url)
+        gateway, other = Killable(tmp_path, config, store), Killable(tmp_path, config, store)
         await gateway.start()
-        striker.kill = gateway.kill
-        timer = asyncio.get_running_loop().call_later(random.uniform(0.05, 1.0), striker, "at any time")
-        striker.left = 1 if moment == "at any time" else striker.left
-        locked: list[sqlite3.Connection] = []
+        if replica:
+            await other.start()
+        with ExitStack() as locks:
+            whole = await until_killed(gateway, striker, books, locks)
+    if replica:
+        await none_open(store)
+    else:
+        await other.start()
+    await other.stop()
+    adds_up(gateway, books.charged, whole)
 
-        async def lock(turn: int) -> None:
-            """From the third turn on no reservation can be made durable."""
-            if moment == "before the reservation" and turn == 2 and not locked:
-                locked.append(sqlite3.connect(gateway.database, isolation_level=None))
-                locked[0].execute("BEGIN IMMEDIATE")
-                came = len(provider_side.charged)
-                asyncio.get_running_loop().call_later(0.3, gateway.kill)
-                asyncio.get_running_loop().call_later(0.29, lambda: seen.append(len(provider_side.charged) - came))
 
-        seen: list[int] = []
-        whole = await callers(gateway.url, striker, lock)
-        timer.cancel()
-        gateway.kill()
-        await gateway.gone()
-        for connection in locked:
-            connection.close()
-    assert all(count <= 12 for count in seen)
-    await gateway.start()
-    await gateway.stop()
-    await adds_up(gateway, provider_side.charged, whole)
+async def until_killed(gateway: Killable, striker: Striker, books: Counted, locks: ExitStack) -> dict[str, bool]:
+    """Call until the gateway is killed at its moment; by marker, which replies came whole."""
+    loop = asyncio.get_running_loop()
+    striker.kill = gateway.kill
+    timer = loop.call_later(books.random.uniform(0.05, 1.0), striker, "at any time")
+    striker.left = 1 if striker.moment == "at any time" else striker.left
+    reached: list[int] = []
+
+    async def lock(turn: int) -> None:
+        """From the third turn on no reservation can be made durable."""
+        if striker.moment == "before the reservation" and turn == 2 and not reached:
+            reached.append(len(books.charged))
+            locks.enter_context(gateway.store.locked())
+            loop.call_later(0.3, gateway.kill)
+
+    whole = await callers(gateway.url, striker, lock)
+    timer.cancel()
+    gateway.kill()
+    await gateway.gone()
+    # Those that were on their way when the lock came have gone through; nobody else has.
+    assert all(len(books.charged) - count <= 12 for count in reached)
+    return whole
+
+
+async def none_open(store: Store) -> None:
+    """Returns when nothing is `reserved` any more."""
+    async with asyncio.timeout(60):
+        while store.rows("SELECT 1 FROM calls WHERE state = 'reserved'"):  # noqa: ASYNC110  # another process's doing
+            await asyncio.sleep(0.1)
 
 
 def a_config(url: str) -> dict[str, Any]:
@@ -143,11 +165,11 @@ def a_config(url: str) -> dict[str, Any]:
     return {**config, "models": {"m-*": [{"provider": "p0", "model": "real"}]}, "ledger": {"batch_seconds": 0.05}}
 
 
-async def adds_up(gateway: Killable, charged: dict[str, int], whole: dict[str, bool]) -> None:
-    rows = gateway.rows("SELECT model_asked, id, state, ending, error, cost_nano_usd FROM calls")
+def adds_up(gateway: Killable, charged: dict[str, int], whole: dict[str, bool]) -> None:
+    rows = gateway.store.rows("SELECT model_asked, id, state, ending, error, cost_nano_usd FROM calls")
     by_marker = {row[0]: row[1:] for row in rows}
     assert len(by_marker) == len(rows), "a call is on record twice"
-    listed = {call["id"]: call for call in msgspec.json.decode(await gateway.reconcile("--json"))}
+    listed = {call["id"]: call for call in msgspec.json.decode(gateway.reconcile("--json"))}
     assert charged.keys() <= by_marker.keys(), "the provider was reached by a call that is not on record"
     assert {state for _, state, *_ in by_marker.values()} <= {"settled", "unknown"}
     for marker, (id, state, ending, error, cost) in by_marker.items():
@@ -158,15 +180,15 @@ async def adds_up(gateway: Killable, charged: dict[str, int], whole: dict[str, b
             assert (error, cost) == ("gateway_killed", None)
             assert listed[id]["held_nano_usd"] >= charged.get(marker, 0)
     assert {marker for marker, came in whole.items() if came} <= by_marker.keys()
-    ((spent, held, overshoot),) = gateway.rows("SELECT sum(spent), sum(held), sum(overshoot) FROM budgets")
+    ((spent, held, overshoot),) = gateway.store.rows("SELECT sum(spent), sum(held), sum(overshoot) FROM budgets")
     assert spent == sum(cost for *_, cost in by_marker.values() if cost is not None)
     assert held == sum(call["held_nano_usd"] for call in listed.values())
     assert overshoot == 0
     assert sum(charged.values()) <= spent + held <= LIMIT
-    await reconciled(gateway, charged, {by_marker[marker][0]: marker for marker in by_marker}, listed)
+    reconciled(gateway, charged, {by_marker[marker][0]: marker for marker in by_marker}, listed)
 
 
-async def reconciled(
+def reconciled(
     gateway: Killable, charged: dict[str, int], markers: dict[str, str], listed: dict[str, dict[str, Any]]
 ) -> None:
     """With the provider's word on what is listed, the books are the provider's."""
@@ -174,13 +196,13 @@ async def reconciled(
     for id in listed:
         cost = charged.get(markers[id])
         option = ("--release", id) if cost is None else ("--settle", id, "--cost", f"{cost / 10**9:.9f}")
-        assert id in await gateway.reconcile(*option)
-    assert await gateway.reconcile() == "nothing to reconcile: every call is settled\n"
-    assert gateway.rows("SELECT sum(spent), sum(held) FROM budgets") == [(sum(charged.values()), 0)]
-    assert gateway.rows("SELECT sum(cost_nano_usd) FROM calls") == [(sum(charged.values()),)]
+        assert id in gateway.reconcile(*option)
+    assert gateway.reconcile() == "nothing to reconcile: every call is settled\n"
+    assert gateway.store.rows("SELECT sum(spent), sum(held) FROM budgets") == [(sum(charged.values()), 0)]
+    assert gateway.store.rows("SELECT sum(cost_nano_usd) FROM calls") == [(sum(charged.values()),)]
 
 
-async def test_without_a_budget_what_was_open_longer_than_a_batch_is_found(tmp_path: Path) -> None:
+async def test_without_a_budget_what_was_open_longer_than_a_batch_is_found(tmp_path: Path, store: Store) -> None:
     struck = asyncio.Event()
 
     async def hangs(exchange: Exchange) -> None:
@@ -191,21 +213,20 @@ async def test_without_a_budget_what_was_open_longer_than_a_batch_is_found(tmp_p
 
     async with scripted(hangs) as provider:
         config = {**budgeted(url=provider.url, prices=PRICES), "ledger": {"batch_seconds": 0.05}}
-        gateway = Killable(tmp_path, config)
+        gateway = Killable(tmp_path, config, store)
         await gateway.start()
         async with aiohttp.ClientSession(gateway.url) as client:
             body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
             async with client.post("/v1/chat/completions", json=body) as reply:
                 await struck.wait()
                 for _ in range(500):
-                    if gateway.rows("SELECT state FROM calls"):
+                    if store.rows("SELECT state FROM calls"):
                         break
                     await asyncio.sleep(0.01)
                 gateway.kill()
                 with suppress(aiohttp.ClientError):
                     await reply.read()
         await gateway.gone()
-    with closing(sqlite3.connect(gateway.database)) as file:
-        assert file.execute("SELECT state, ending FROM calls").fetchall() == [("reserved", "in_flight")]
-    (call,) = msgspec.json.decode(await gateway.reconcile("--json"))
+    assert store.rows("SELECT state, ending FROM calls") == [("reserved", "in_flight")]
+    (call,) = msgspec.json.decode(gateway.reconcile("--json"))
     assert (call["state"], call["error"], call["held_nano_usd"]) == ("unknown", "gateway_killed", 0)
