@@ -84,6 +84,7 @@ class ApiKey(Plugin[Settings]):
         if self.settings.skip_named and call.caller is not ANONYMOUS:
             return await handler(call)
         caller = call.caller = await self._caller(key_digest(_credential(call.headers)))
+        require_enforced(caller.allowance, self.host.enforced)
         call.end_user = named_end_user(call, self.settings.end_user_header) if caller.names_end_users else None
         return await handler(call)
 
@@ -101,7 +102,6 @@ class ApiKey(Plugin[Settings]):
         caller = await self.host.keys.find(digest) if self.settings.issued else None
         if caller is None:
             raise _wrong()
-        require_enforced(caller.allowance, self.host.enforced)
         return caller
 
 

@@ -10,6 +10,7 @@ import pytest
 from multidict import CIMultiDict
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Request
+from sidegate.contract.allowance import Allowance, BudgetAllowance
 from sidegate.errors import BadRequest, Refusal
 from sidegate_plugins.api_key import ApiKey, Key, Settings, key_digest, new_key
 from tests.plugins.calls import HandClock, a_call, a_host, answer
@@ -250,3 +251,84 @@ async def test_nobody_is_not_named() -> None:
     assert (await refusal(plugin, {"x-api-key": "sg-wrong"})).code == "invalid_api_key"
     assert (await refusal(plugin, {})).code == "missing_api_key"
     assert (await passed(plugin, {"x-api-key": SECRET})).caller.name == "ann"
+
+
+# --- keys that are issued, and what keys allow ------------------------------------------------------------------------
+
+
+class Issued:
+    """The keys that were issued, by digest; counts how often it is asked."""
+
+    def __init__(self, **callers: Caller) -> None:
+        self._callers = {key_digest(f"sg-{name}"): caller for name, caller in callers.items()}
+        self.asked = 0
+
+    async def find(self, digest: str) -> Caller | None:
+        self.asked += 1
+        return self._callers.get(digest)
+
+
+def issuing(held: Issued, *keys: Key, enforced: tuple[str, ...] = (), **more: Any) -> ApiKey:
+    host = replace(a_host(HandClock()), keys=held, enforced=frozenset(enforced))
+    return ApiKey(Settings(keys=keys, **{"issued": True, **more}), host)
+
+
+async def test_an_issued_key_names_the_caller_it_was_issued_to() -> None:
+    bob = Caller("bob", key_id="key-1", owner="boss", names_end_users=True)
+    call = await passed(issuing(Issued(bob=bob)), {"x-api-key": "sg-bob", "x-end-user": "carol"})
+    assert call.caller is bob
+    assert call.end_user == "carol"
+    assert (await refusal(issuing(Issued(bob=bob)), {"x-api-key": "sg-eve"})).code == "invalid_api_key"
+
+
+async def test_the_configs_own_keys_are_not_asked_for() -> None:
+    issued = Issued()
+    call = await passed(issuing(issued, a_key(owner="boss")), {"x-api-key": SECRET})
+    assert (call.caller.owner, issued.asked) == ("boss", 0)
+
+
+async def test_a_key_that_ended_in_the_config_is_not_looked_for_elsewhere() -> None:
+    issued = Issued()
+    ended = a_key(expires=datetime(2026, 1, 1, tzinfo=UTC))
+    await refusal(issuing(issued, ended), {"x-api-key": SECRET})
+    assert issued.asked == 0
+
+
+async def test_nobody_asks_for_issued_keys_where_that_is_not_said() -> None:
+    issued = Issued(bob=Caller("bob"))
+    await refusal(issuing(issued, a_key(), issued=False), {"x-api-key": "sg-bob"})
+    assert issued.asked == 0
+    with pytest.raises(ValueError, match="nobody could call"):
+        issuing(issued, issued=False)
+
+
+ALLOWED = Allowance(models=("gpt",), budgets=(BudgetAllowance(amount_usd=1),))
+
+
+async def test_a_key_whose_restrictions_nothing_holds_is_refused_and_the_call_known_as_its_own() -> None:
+    bob = Caller("bob", allowance=ALLOWED)
+    call = a_call(HandClock(), caller=ANONYMOUS, headers=CIMultiDict({"x-api-key": "sg-bob"}))
+    with pytest.raises(Refusal) as refused:
+        await issuing(Issued(bob=bob), enforced=("models", "limits"))(call, answer)
+    assert (refused.value.status, refused.value.code) == (403, "allowance_not_enforced")
+    assert refused.value.message.endswith("does not enforce: budgets (plugin cost).")
+    assert call.caller is bob
+    called = await passed(issuing(Issued(bob=bob), enforced=("models", "budgets")), {"x-api-key": "sg-bob"})
+    assert called.caller is bob
+
+
+async def test_a_config_that_does_not_hold_its_keys_to_their_restrictions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^keys\[1\]\.allowance: key 'bob' .* models \(plugin model_access\)"
+    ):
+        issuing(Issued(), a_key(), a_key("sg-bob", "bob", allowance=ALLOWED))
+    line = msgspec.json.encode(a_key(allowance=ALLOWED))
+    (tmp_path / "keys.jsonl").touch(0o600)
+    (tmp_path / "keys.jsonl").write_bytes(line)
+    host = replace(a_host(HandClock(), state=tmp_path), enforced=frozenset({"models"}))
+    with pytest.raises(ValueError, match=r"^keys\.jsonl: key 'ann' has an allowance .* budgets \(plugin cost\)$"):
+        await ApiKey(Settings(file="keys.jsonl"), host).start()
+    host = replace(host, enforced=frozenset({"models", "budgets"}))
+    plugin = ApiKey(Settings(file="keys.jsonl"), host)
+    await plugin.start()
+    assert (await passed(plugin, {"x-api-key": SECRET})).caller.allowance == ALLOWED

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from sidegate.contract import Caller
+from sidegate.contract.allowance import Allowance
 from sidegate_plugins.model_access import ModelAccess, Settings
 from tests.plugins.calls import HandClock, a_call, a_host, answer
 
@@ -65,3 +66,29 @@ def test_two_words_for_everybody_are_refused() -> None:
 def test_a_star_stands_only_at_the_end(pattern: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"default": [pattern]}, Settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "team", "allowed", "models"),
+    [
+        ("ann", None, ("gpt*",), ["gpt"]),
+        ("ann", None, ("claude",), []),
+        ("bob", "red", ("claude-*", "gpt"), ["claude-opus"]),
+        ("bob", None, ("gpt", "claude*"), ["gpt", "claude", "claude-opus"]),
+        ("bob", "blue", ("*",), ["gpt", "gpt-mini", "claude", "claude-opus"]),
+        ("none", None, ("*",), []),
+        ("*", None, ("gpt",), ["gpt"]),
+    ],
+)
+async def test_what_a_key_allows_narrows_a_list_of_its_caller_and_takes_the_place_of_everybodys(
+    name: str, team: str | None, allowed: tuple[str, ...], models: list[str]
+) -> None:
+    caller = Caller(name, team=team, allowance=Allowance(models=allowed))
+    assert await seen(LISTS, caller) == models
+    everybody = Settings(callers={"ann": ("gpt",), "team:red": ("claude*",), "none": (), "*": ("gpt-mini",)})
+    assert await seen(everybody, caller) == models
+
+
+async def test_a_key_without_models_of_its_own_sees_what_the_lists_say() -> None:
+    assert await seen(LISTS, Caller("bob", allowance=Allowance(concurrency=1))) == ["gpt-mini"]
+    assert await seen(LISTS, Caller("ann", allowance=Allowance())) == ["gpt"]
