@@ -13,9 +13,11 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Clock, Host, Log
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
-from sidegate.counters.rates import LocalRates
-from sidegate.counters.slots import LocalSlots
+from sidegate.counters.opening import Counters
 from sidegate.errors import Refusal
+from sidegate.keys.desk import Desk
+from sidegate.keys.ring import KeyRing
+from sidegate.keys.store import open_keys
 from sidegate.ledger.reports import open_reports
 from sidegate.ledger.settlement import settle
 from sidegate.ledger.store import open_ledger
@@ -50,8 +52,13 @@ class Service:
         """What plugins said while they started."""
         self.catalogue = Catalogue(settings.models)
         self.metrics = Metrics(self.catalogue.label)
-        self.ledger = open_ledger(settings.ledger.url, clock, settings.ledger.batch_seconds)
+        kept = settings.ledger
+        self.ledger = open_ledger(kept.url, clock, kept.batch_seconds, patient=kept.on_start_failure == "wait")
         self.reports = open_reports(settings.ledger.url)
+        keys = open_keys(settings.ledger.url)
+        known = settings.issued_keys
+        self.keys = KeyRing(keys, clock, log, refresh=known.refresh, outage=known.outage)
+        self.desk = Desk(keys, clock, log, "admin_api", self.keys.forget)
         self.transport = Transport(self.metrics.reconnected)
         self.client = Client()
         self.upstreams = make_upstreams(settings.providers, self.transport, clock, self.metrics.key_rested)
@@ -59,16 +66,29 @@ class Service:
         urls = {name: provider.base_url for name, provider in settings.providers.items()}
         self.prices = PriceBook(urls, Path(settings.state), clock, log, self.told.append)
         self.random = Random()  # for pauses and weights: no secret hangs on it
+        counted = settings.counters
+        self.counters = Counters(
+            counted.url,
+            clock,
+            log,
+            self.metrics,
+            prefix=counted.prefix,
+            timeout=counted.timeout,
+            lease=counted.lease,
+        )
         self.host = Host(
             clock=clock,
-            rates=LocalRates(clock),
-            slots=LocalSlots(clock),
+            rates=self.counters.rates,
+            slots=self.counters.slots,
+            shared=self.counters.shared,
             log=log,
             metrics=self.metrics,
             http=self.client,
             models=self.catalogue.models(),
             ledger=self.ledger,
+            keys=self.keys,
             state=Path(settings.state),
+            workers=settings.workers,
             prices=self.prices,
             tell=self.told.append,
         )
@@ -96,12 +116,17 @@ class Service:
         await self.transport.start()
         await self.client.start()
         try:
+            await self.counters.start()
+            if self.counters.trouble is not None:
+                self.told.append(f"{self.counters.trouble}: see on_store_failure of each limit")
             await start(self.plugins)
         except BaseException:
+            await self.counters.stop()
             await self.client.stop()
             await self.transport.stop()
             await self.ledger.stop()
             raise
+        self.keys.start()
         self._ticker = asyncio.get_running_loop().create_task(self._tick(), name="ticker")
         self.started = True
 
@@ -112,9 +137,11 @@ class Service:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
         await stop(self.plugins)
+        await self.counters.stop()
         await self.client.stop()
         await self.transport.stop()
         self.reports.stop()
+        await self.keys.stop()
         await self.ledger.stop()
 
     def router(self, attempt_handler: Handler) -> Router:

@@ -280,6 +280,9 @@ class Settings(Strict, frozen=True, kw_only=True):
     state: Annotated[str, Meta(description="The directory that outlives a restart; relative to the config file.")] = (
         "var"
     )
+    workers: Annotated[
+        int, Meta(ge=1, le=64, description="Processes that serve `listen`; each has an admin port of its own.")
+    ] = 1
     server: Annotated[Server, Meta(description="Bounds on what clients may do.")] = field(default_factory=Server)
     ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
     issued_keys: Annotated[IssuedKeys, Meta(description="Keys that are issued.")] = field(default_factory=IssuedKeys)

@@ -93,14 +93,15 @@ class LocalRates:
 
     def _refused(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
         wait = self._until_room()
-        grants = all_looked(claims, [self._level(claim) for claim in claims])
+        grants = all_looked(claims, [self.level(claim.key, claim.limit, claim.period) for claim in claims])
         if wait <= 0:
             return grants
         full = [(claim.key, claim.limit, claim.period) not in self._buckets for claim in claims]
         return tuple([Grant(False, g.limit, 0, wait, wait) if new else g for g, new in zip(grants, full, strict=True)])
 
-    def _level(self, claim: RateClaim) -> float:
-        bucket = self._buckets.get((claim.key, claim.limit, claim.period))
+    def level(self, key: str, limit: int, period: float) -> float:
+        """What was taken and has not drained yet."""
+        bucket = self._buckets.get((key, limit, period))
         if bucket is None:
             return 0.0
         bucket.take(0)

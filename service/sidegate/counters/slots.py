@@ -74,6 +74,12 @@ class LocalSlots:
         for claim in claims:
             self._serve(claim.key)
 
+    def advice(self, claims: Sequence[SlotClaim]) -> float:
+        """Seconds after which another try may find a slot, guessed from how fast they came free of late."""
+        now = self._clock.monotonic()
+        lines = [self._lines[claim.key] for claim in claims if claim.key in self._lines]
+        return max([line.advice(now) for line in lines], default=1.0)
+
     async def enter(self, claims: Sequence[SlotClaim]) -> None:
         """Hold a slot of each, when there is one. Raises `Refusal`; who is refused or cancelled holds nothing."""
         lines = self._lines
@@ -93,7 +99,7 @@ class LocalSlots:
         wait = patience(stopping)
         full = [claim for claim in stopping if len(self._lines[claim.key].waiters) >= claim.queue]
         if full or wait <= 0:
-            raise self._refusal(full or stopping)
+            raise refusal(self.advice(full or stopping))
         self._place(waiter, stopping)
         try:
             async with asyncio.timeout(wait):
@@ -105,7 +111,7 @@ class LocalSlots:
             else:
                 self._withdraw(waiter)
             if isinstance(error, TimeoutError):
-                raise self._refusal(stopping) from None
+                raise refusal(self.advice(stopping)) from None
             raise
 
     def _stopping(self, waiter: _Waiter) -> list[SlotClaim]:
@@ -154,11 +160,6 @@ class LocalSlots:
     def _open(self, key: str) -> _Line:
         line = self._lines[key] = _Line(self._clock.monotonic())
         return line
-
-    def _refusal(self, stopping: Sequence[SlotClaim]) -> Refusal:
-        now = self._clock.monotonic()
-        lines = [self._lines[claim.key] for claim in stopping if claim.key in self._lines]
-        return refusal(max([line.advice(now) for line in lines], default=1.0))
 
 
 class _Held:

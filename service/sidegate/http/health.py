@@ -7,6 +7,7 @@ from prometheus_async.aio.web import server_stats
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from sidegate.http.admin_keys import add_keys
 from sidegate.http.guard import guard
 from sidegate.http.outermost import outermost
 from sidegate.http.server import SERVER
@@ -23,7 +24,10 @@ def add_health(app: web.Application, service: Service) -> None:
         return _say(True, "live")
 
     async def ready(request: web.Request) -> web.Response:
-        return _say(service.ready, "ready" if service.ready else "not ready")
+        text = "ready" if service.ready else "not ready"
+        if "verbose" in request.query and service.counters.trouble is not None:
+            text += f"\n{service.counters.trouble}"
+        return _say(service.ready, text)
 
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
@@ -50,6 +54,7 @@ def make_admin_app(service: Service) -> web.Application:
 
     app.router.add_get("/metrics", metrics)
     add_usage(app, service)
+    add_keys(app, service)
     return app
 
 

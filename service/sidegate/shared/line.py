@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sidegate.shared.script import Order
 
@@ -17,7 +17,15 @@ MOST_QUEUED = 10_000
 LAG = 0.005
 """Seconds: a timer that is later than this says that this process was held up, not that the store is slow."""
 
-Entry: TypeAlias = tuple[Order, "asyncio.Future[Any] | None"]
+Late: TypeAlias = Callable[[Any], None]
+
+
+class Entry(NamedTuple):
+    """An order, who waits for its answer, and who is told it where nobody waits any more."""
+
+    order: Order
+    answer: asyncio.Future[Any] | None = None
+    late: Late | None = None
 
 
 class StoreDown(Exception):
@@ -38,24 +46,25 @@ class Line:
     def post(self, order: Order) -> None:
         """Send it soon; nobody waits for the answer."""
         if len(self._queue) >= MOST_QUEUED:
-            _, oldest = self._queue.popleft()
-            if oldest is not None:
-                fail(oldest, StoreDown("too much to send"))
-        self._queue.append((order, None))
+            oldest = self._queue.popleft()
+            if oldest.answer is not None:
+                fail(oldest.answer, StoreDown("too much to send"))
+        self._queue.append(Entry(order))
         self._wake.set()
 
     def nudge(self) -> None:
         """Ask `gather` soon."""
         self._wake.set()
 
-    async def ask(self, order: Order) -> Any:
+    async def ask(self, order: Order, late: Late | None = None) -> Any:
         """Its answer. Raises `StoreDown` where none comes in time.
 
-        All is run in the order in which it was asked and posted. Who is cancelled does not know whether it was run.
+        All is run in the order in which it was asked and posted. Who is cancelled, or told that none came, does not
+        know whether it was run: `late` gets the answer that comes after.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._queue.append((order, answer))
+        self._queue.append(Entry(order, answer, late))
         self._wake.set()
         due = loop.time() + self._timeout
         timer = loop.call_at(due, self._expire, answer, due)
@@ -76,7 +85,7 @@ class Line:
         """Waits for something to send, and takes it; also what nobody waits for any more: somebody has to undo it."""
         while True:
             for more in self.gather:
-                self._queue.extend((order, None) for order in more())
+                self._queue.extend(Entry(order) for order in more())
             if self._queue:
                 return [self._queue.popleft() for _ in range(min(len(self._queue), MOST_AT_ONCE))]
             self._wake.clear()
@@ -91,10 +100,10 @@ class Line:
 
     def refuse(self, error: StoreDown) -> None:
         """Nobody waits any more; what was posted is kept."""
-        for _, answer in self._queue:
-            if answer is not None:
-                fail(answer, error)
-        self._queue = deque(entry for entry in self._queue if entry[1] is None)
+        for entry in self._queue:
+            if entry.answer is not None:
+                fail(entry.answer, error)
+        self._queue = deque(entry for entry in self._queue if entry.answer is None)
 
 
 def fail(answer: asyncio.Future[Any], error: StoreDown) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidegate.contract.host import Log
 from sidegate.shared.address import CONNECT_SECONDS, check_url, connect, shown
-from sidegate.shared.line import Entry, Line, StoreDown, fail, within
+from sidegate.shared.line import Entry, Late, Line, StoreDown, fail, within
 from sidegate.shared.script import Order, Script, exchange
 
 if TYPE_CHECKING:
@@ -91,13 +91,16 @@ class Store:
         await asyncio.wait([self._task])
         self.up = False
 
-    async def ask(self, operation: str, order: Order) -> Any:
-        """What the script returns. Raises `StoreDown` at once while the store is away, else after `timeout`."""
+    async def ask(self, operation: str, order: Order, late: Late | None = None) -> Any:
+        """What the script returns. Raises `StoreDown` at once while the store is away, else after `timeout`.
+
+        An answer that comes when nobody waits for it any more is given to `late`.
+        """
         if not self.up:
             self._watch.store_failed(operation)
             raise StoreDown("away")
         try:
-            return await self._line.ask(order)
+            return await self._line.ask(order, late)
         except StoreDown:
             self._watch.store_failed(operation)
             raise
@@ -163,27 +166,27 @@ class Store:
             began = perf_counter()
             try:
                 async with within(self.timeout):
-                    replies = await exchange(connection, [order for order, _ in batch])
+                    replies = await exchange(connection, [entry.order for entry in batch])
             except BaseException:
-                for _, answer in batch:
-                    if answer is not None:
-                        fail(answer, StoreDown("away"))
+                for entry in batch:
+                    if entry.answer is not None:
+                        fail(entry.answer, StoreDown("away"))
                 raise
             self._watch.store_took(perf_counter() - began)
             self._told(batch, replies)
 
     def _told(self, batch: list[Entry], replies: list[Any]) -> None:
         broken: Exception | None = None
-        for (_, answer), reply in zip(batch, replies, strict=True):
-            wrong = isinstance(reply, Exception)
-            if wrong and not str(reply).startswith(_OF_ONE_KEY):
-                broken = reply
-            if answer is None:
-                continue
-            if wrong:
-                fail(answer, StoreDown(type(reply).__name__))
-            elif not answer.done():
-                answer.set_result(reply)
+        for entry, reply in zip(batch, replies, strict=True):
+            if isinstance(reply, Exception):
+                if not str(reply).startswith(_OF_ONE_KEY):
+                    broken = reply
+                if entry.answer is not None:
+                    fail(entry.answer, StoreDown(type(reply).__name__))
+            elif entry.answer is not None and not entry.answer.done():
+                entry.answer.set_result(reply)
+            elif entry.late is not None:
+                entry.late(reply)
         if broken is not None:
             raise StoreDown(type(broken).__name__)
 

@@ -20,6 +20,7 @@ DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 2
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
 PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 OWN_TIME = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+STORE_TIME = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 _CALL = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
@@ -103,6 +104,7 @@ class Metrics:
             "sidegate_target_open", "Targets left alone because they fail.", ("provider", "model"), registry=own
         )
         self._settled = Gauge("sidegate_ledger_waiting_rows", "Settled rows not yet durable.", registry=own)
+        self._store_failures, self._store_seconds = _of_store(own)
         self._plugins: dict[str, Histogram] = {}
 
     def plugin_failed(self, plugin: str) -> None:
@@ -117,6 +119,12 @@ class Metrics:
     def watch_target(self, provider: str, model: str) -> Callable[[int], None]:
         """What is told +1 when the target's circuit opens and -1 when it closes; 0 until then."""
         return self._target_open.labels(provider, model).inc
+
+    def store_failed(self, operation: str) -> None:
+        self._store_failures.labels(operation).inc()
+
+    def store_took(self, seconds: float) -> None:
+        self._store_seconds.observe(seconds)
 
     def watch_ledger(self, waiting: Callable[[], int]) -> None:
         self._settled.set_function(waiting)
@@ -187,6 +195,22 @@ class Metrics:
         """The child of one of the metrics by call, for these labels."""
         metric: Counter | Histogram = getattr(self, which)
         return metric.labels(*labels)
+
+
+def _of_store(registry: CollectorRegistry) -> tuple[Counter, Histogram]:
+    failures = Counter(
+        "sidegate_counter_store_failures",
+        "Checks of limits that the shared store did not answer, and outages (`connection`).",
+        ("operation",),
+        registry=registry,
+    )
+    seconds = Histogram(
+        "sidegate_counter_store_seconds",
+        "Round trips to the shared store of limits.",
+        buckets=STORE_TIME,
+        registry=registry,
+    )
+    return failures, seconds
 
 
 class _Children:
