@@ -5,7 +5,7 @@ A call that is not over (`reserved`) is not in it. Unknown costs and tokens are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidegate.ledger.database import Database, Row
 from sidegate.ledger.report_query import COLUMNS, TIMES, Query
 from sidegate.ledger.report_sql import CALLS, COUNTS, INTEGERS, WORDS, Words
-from sidegate.ledger.report_time import bound, label, named
+from sidegate.ledger.report_time import AT, bound, label, named, width
 
 MAX_ROWS = 10_000
 """Rows of an answer. Its totals are of all calls, also where rows were left out."""
@@ -70,17 +70,10 @@ class Report(Struct, frozen=True, kw_only=True):
 def run(database: Database, query: Query) -> Report:
     """Ask, as of one moment. Raises a `StoreError`."""
     words = WORDS[database.dialect]
-    with database.transaction(write=False):
-        found = database.execute(*_grouped(query, words)).fetchall()
-        width = len(query.by)
-        rows = tuple((_key(query, row[:width]), _sums(row[width:], words)) for row in found[:MAX_ROWS])
-        truncated = len(found) > MAX_ROWS
-        if truncated or "tag" in query.by:  # else every call is in exactly one row
-            (total,) = database.execute(*_total(query, words)).fetchall()
-            totals = _sums(total, words)
-        else:
-            totals = add(sums for _, sums in rows)
-    return Report(query=query, rows=rows, totals=totals, truncated=truncated)
+    *found, total = database.execute(*_statement(query, words)).fetchall()
+    keys = len(query.by)
+    rows = tuple((_key(query, row[:keys]), _sums(row[keys:], words)) for row in found[:MAX_ROWS])
+    return Report(query=query, rows=rows, totals=_sums(total[keys:], words), truncated=len(found) > MAX_ROWS)
 
 
 def _key(query: Query, key: Key) -> Key:
@@ -90,48 +83,53 @@ def _key(query: Query, key: Key) -> Key:
     return (*key[:place], named(query, str(key[place])), *key[place + 1 :])
 
 
-def add(parts: Iterable[Sums]) -> Sums:
-    """The sums of calls that are in one part each."""
-    totals: dict[str, Any] = {}
-    for part in parts:
-        for name in Sums.__struct_fields__:
-            value = getattr(part, name)
-            if value is not None:
-                totals[name] = totals.get(name, 0) + value
-    return Sums(**totals)
+def _statement(query: Query, words: Words) -> tuple[str, list[str]]:
+    """Summed in two steps: by what stands in a call, and these sums by what is made of that; the last row is of all.
 
-
-def _grouped(query: Query, words: Words) -> tuple[str, list[str]]:
-    """Summed in two steps: by what stands in a call, and these sums by tag, where tags are asked for.
-
-    So the tags of a thousand calls that have the same ones are read once.
+    So the tags of a thousand calls that have the same ones are read once, and so is the day of calls of one hour.
     """
-    arguments: list[str] = []
-    inner, outer = [], []
-    for number, name in enumerate(query.by):
-        expression, needed = label(query, name, words.dialect) if name in TIMES else (COLUMNS[name], [])
-        arguments += needed
-        tag = name == "tag"
-        inner.append(f"{'calls.tags' if tag else expression} AS {'tags' if tag else f'k{number}'}")
-        outer.append(expression if tag else f"k{number}")
+    outer, arguments = _keys(query, words)
+    inner = list(dict.fromkeys(_inner(query)))
     condition, values = _condition(query, words)
-    numbers = ", ".join(str(number) for number in range(1, len(inner) + 1))
     named = ", ".join(f"{measure} AS m{number}" for number, measure in enumerate(words.measures))
-    calls = f"(SELECT {', '.join(inner)}, {named} FROM calls WHERE {condition} GROUP BY {numbers}) AS calls"
+    calls = f"SELECT {', '.join(inner)}, {named} FROM calls WHERE {condition} GROUP BY {_ordinals(inner)}"
     measures = [f"m{number}" for number in range(len(words.measures))]
-    if "tag" in query.by:
-        measures = [f"sum({measure})" for measure in measures]
-        calls = f"{calls} {words.tags} GROUP BY {numbers}"
-    sorted_by = [f"{number} NULLS FIRST" for number in range(1, len(inner) + 1)]
+    sums = [f"sum({measure})" for measure in measures]
+    source = "summed AS calls"
+    if not all(key == AT or key.startswith("k") for key in outer):
+        measures = sums
+        source = f"{source} {words.tags if 'tag' in query.by else ''} GROUP BY {_ordinals(outer)}"
+    order = [f"{number} NULLS FIRST" for number in range(1, len(outer) + 1)]
     if not set(query.by) & set(TIMES):
-        sorted_by = [f"{words.cost(measures)} DESC", f"{measures[CALLS]} DESC", *sorted_by]
-    statement = f"SELECT {', '.join([*outer, *measures])} FROM {calls} ORDER BY {', '.join(sorted_by)}"
-    return f"{statement} LIMIT {MAX_ROWS + 1}", [*arguments, *values]
+        order = [f"{words.cost(measures)} DESC", f"{measures[CALLS]} DESC", *order]
+    told = f"SELECT {', '.join([*outer, *measures])} FROM {source} ORDER BY {', '.join(order)} LIMIT {MAX_ROWS + 1}"
+    total = f"SELECT {', '.join([*(['NULL'] * len(outer)), *sums])} FROM summed"
+    statement = f"WITH summed AS MATERIALIZED ({calls}) SELECT * FROM ({told}) AS told UNION ALL {total}"
+    return statement, [*values, *arguments]
 
 
-def _total(query: Query, words: Words) -> tuple[str, list[str]]:
-    condition, arguments = _condition(query, words)
-    return f"SELECT {', '.join(words.measures)} FROM calls WHERE {condition}", arguments
+def _keys(query: Query, words: Words) -> tuple[list[str], list[str]]:
+    """What a row of the report is named by, of what the first step gives; with its arguments."""
+    keys, arguments = [], []
+    for number, name in enumerate(query.by):
+        key, needed = label(query, name, width(query), words.dialect) if name in TIMES else (f"k{number}", [])
+        keys.append(COLUMNS[name] if name == "tag" else key)
+        arguments += needed
+    return keys, arguments
+
+
+def _inner(query: Query) -> Iterator[str]:
+    for number, name in enumerate(query.by):
+        if name == "tag":
+            yield "calls.tags AS tags"
+        elif name in TIMES:
+            yield f"substr(calls.started_at, 1, {width(query)}) AS at"
+        else:
+            yield f"{COLUMNS[name]} AS k{number}"
+
+
+def _ordinals(expressions: Sequence[str]) -> str:
+    return ", ".join(str(number) for number in range(1, len(expressions) + 1))
 
 
 def _condition(query: Query, words: Words) -> tuple[str, list[str]]:

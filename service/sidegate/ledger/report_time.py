@@ -10,15 +10,18 @@ from typing import TypeAlias
 from sidegate.ledger.database import Dialect
 from sidegate.ledger.report_query import Query
 
-_BEGAN = "calls.started_at"
+_EXACT = "2026-11-22T10:00:00"
+AT = "calls.at"
+"""When a call began, as far as it is told apart."""
 _SHIFTED: dict[Dialect, str] = {
     "sqlite": "strftime('%Y-%m-%dT%H:00', {moment}, {shift})",
-    "postgresql": """to_char({moment}::timestamp + ({shift})::interval, 'YYYY-MM-DD"T"HH24:00')""",
+    "postgresql": """to_char(({moment})::timestamp + ({shift})::interval, 'YYYY-MM-DD"T"HH24:00')""",
 }
 _OTHER_DAY: dict[Dialect, str] = {
     "sqlite": "date({day}, '{days} day')",
     "postgresql": "to_char({day}::date {days}, 'YYYY-MM-DD')",
 }
+_DAYS, _HOURS, _MINUTES, _SECONDS = (len(text) for text in ("2026-11-22", "2026-11-22T10", "2026-11-22T10:00", _EXACT))
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
@@ -30,40 +33,53 @@ def bound(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def label(query: Query, unit: str, dialect: Dialect) -> tuple[str, list[str]]:
-    """An SQL expression for the `hour`, `day` or `month` a call began in, with its arguments.
+def label(query: Query, unit: str, width: int, dialect: Dialect) -> tuple[str, list[str]]:
+    """An SQL expression for the `hour`, `day` or `month` of `calls.at`, which is `width` letters of when calls began;
+    with its arguments.
 
     An hour is for `named` to complete: as long as hours begin when those of UTC do, it is UTC's.
     """
     spans = list(offsets(query))
     if unit == "hour":
-        return (f"substr({_BEGAN}, 1, 13)", []) if _whole(spans) else _local_hour(spans, dialect)
-    text, arguments = _chosen(spans, [_day_by(offset, dialect) for _, offset in spans])
+        return (_first(_HOURS, width), []) if _width(spans) == _HOURS else _local_hour(spans, width, dialect)
+    days = [_day_by(offset, width, dialect) for _, offset in spans]
+    text, arguments = _chosen(spans, days, width)
     return (f"substr({text}, 1, 7)" if unit == "month" else text), arguments
+
+
+def width(query: Query) -> int:
+    """How much of a call's time has to be known to tell its hour, day and month, in letters of the ledger's text."""
+    spans = list(offsets(query))
+    if "hour" not in query.by and not any(offset for _, offset in spans):
+        return _DAYS
+    return _width(spans)
+
+
+def _width(spans: list[Span]) -> int:
+    """What is of one hour (or minute) in UTC must be of one in the zone as well."""
+    seconds = [_seconds(offset) for _, offset in spans] + [at.minute * 60 + at.second for at, _ in spans[1:]]
+    if not any(second % 3600 for second in seconds):
+        return _HOURS
+    return _SECONDS if any(second % 60 for second in seconds) else _MINUTES
 
 
 def named(query: Query, hour: str) -> str:
     """The hour with its offset from UTC: where clocks are put back, there are two of the same name."""
-    if len(hour) > len("2026-11-22T10"):
+    if len(hour) > _HOURS:
         return hour
     return datetime.fromisoformat(f"{hour}:00+00:00").astimezone(query.zone).isoformat(timespec="minutes")
 
 
-def _whole(spans: list[Span]) -> bool:
-    changes = [start for start, _ in spans[1:]]
-    return not any(_seconds(offset) % 3600 for _, offset in spans) and not any(at.minute or at.second for at in changes)
+def _local_hour(spans: list[Span], width: int, dialect: Dialect) -> tuple[str, list[str]]:
+    shift, needed = _chosen(spans, [("?", [f"{_seconds(offset):+d} seconds"]) for _, offset in spans], width)
+    suffix, more = _chosen(spans, [("?", [_said(offset)]) for _, offset in spans], width)
+    moment = f"{AT} || '{_EXACT[width:]}'"
+    return f"{_SHIFTED[dialect].format(moment=moment, shift=shift)} || {suffix}", [*needed, *more]
 
 
-def _local_hour(spans: list[Span], dialect: Dialect) -> tuple[str, list[str]]:
-    # Without the fraction: SQLite would round the last half millisecond of an hour up into the next one.
-    shift, needed = _chosen(spans, [("?", [f"{_seconds(offset):+d} seconds"]) for _, offset in spans])
-    suffix, more = _chosen(spans, [("?", [_said(offset)]) for _, offset in spans])
-    return f"{_SHIFTED[dialect].format(moment=f'substr({_BEGAN}, 1, 19)', shift=shift)} || {suffix}", [*needed, *more]
-
-
-def _day_by(offset: timedelta, dialect: Dialect) -> tuple[str, list[str]]:
-    """The day of UTC, but for calls late in it (early, west of Greenwich): date() on each would take twice as long."""
-    day = f"substr({_BEGAN}, 1, 10)"
+def _day_by(offset: timedelta, width: int, dialect: Dialect) -> tuple[str, list[str]]:
+    """The day of UTC, but for calls late in it (early, west of Greenwich)."""
+    day = _first(_DAYS, width)
     if not offset:
         return day, []
     if offset > timedelta():
@@ -71,9 +87,13 @@ def _day_by(offset: timedelta, dialect: Dialect) -> tuple[str, list[str]]:
     else:
         same, days, border = ">=", "-1", -offset
     other = _OTHER_DAY[dialect].format(day=day, days=days)
-    text = f"CASE WHEN substr({_BEGAN}, 12, 8) {same} ? THEN {day} ELSE {other} END"
     seconds = _seconds(border)
-    return text, [f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"]
+    time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"CASE WHEN substr({AT}, {_DAYS + 2}) {same} ? THEN {day} ELSE {other} END", [time[: width - _DAYS - 1]]
+
+
+def _first(letters: int, width: int) -> str:
+    return AT if letters == width else f"substr({AT}, 1, {letters})"
 
 
 def offsets(query: Query) -> Iterator[Span]:
@@ -104,7 +124,7 @@ def _change(before: datetime, after: datetime, query: Query) -> datetime:
     return high
 
 
-def _chosen(spans: list[Span], values: list[tuple[str, list[str]]]) -> tuple[str, list[str]]:
+def _chosen(spans: list[Span], values: list[tuple[str, list[str]]], width: int) -> tuple[str, list[str]]:
     """SQL for the value of the span a call began in."""
     last, needed = values[-1]
     if len(spans) == 1:
@@ -112,8 +132,8 @@ def _chosen(spans: list[Span], values: list[tuple[str, list[str]]]) -> tuple[str
     text = ""
     arguments: list[str] = []
     for (start, _), (value, more) in zip(spans[1:], values, strict=False):
-        text += f"WHEN {_BEGAN} < ? THEN {value} "
-        arguments += [bound(start), *more]
+        text += f"WHEN {AT} < ? THEN {value} "
+        arguments += [bound(start)[:width], *more]
     return f"CASE {text}ELSE {last} END", [*arguments, *needed]
 
 
