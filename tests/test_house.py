@@ -105,14 +105,20 @@ def test_plugins_are_kept_from_all_but_the_contract() -> None:
     assert forbidden == {f"sidegate.{part}" for part in parts - ALLOWED_TO_PLUGINS}
 
 
+SERVERS = ("aiohttp", "aiohttp_sse", "prometheus_async")
+CALLERS = ("aiohappyeyeballs", "httptools", "yarl")
+TRANSPORT = {f"sidegate.upstream.{name}" for name in ("connection", "destination", "dialer")}
+
+
 def test_only_http_serves_and_only_the_transport_calls() -> None:
     for name, path in modules().items():
-        used = {each for each in imports(path) if below(each, "aiohttp", "aiohttp_sse", "prometheus_async")}
+        used = {each for each in imports(path) if below(each, *SERVERS, *CALLERS)}
         if below(name, "sidegate.http"):
-            assert not {each for each in used if below(each, "aiohttp.client") or each.startswith("aiohttp.Client")}
+            assert not {each for each in used if below(each, "aiohttp.client", *CALLERS)}
+            assert not {each for each in used if each.startswith("aiohttp.Client")}
             assert not any(lends_everything(path, "aiohttp")), f"{name}: name what is wanted of aiohttp"
-        elif name == "sidegate.upstream.transport":
-            assert not {each for each in used if each.startswith("aiohttp.web")}
+        elif name in TRANSPORT:
+            assert not {each for each in used if below(each, *SERVERS)}
         else:
             assert not used, name
 

@@ -160,10 +160,7 @@ async def stormy(state: Path) -> AsyncIterator[tuple[Running, ScriptedProvider]]
 
 def seen_open(running: Running) -> list[Any]:
     """Connections that the gateway has taken from its pool and not given back."""
-    session = running.service.transport._session
-    assert session is not None
-    connector: Any = session.connector
-    return list(connector._acquired)
+    return list(running.service.transport.in_use)
 
 
 def held(running: Running) -> list[Any]:

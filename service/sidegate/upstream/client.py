@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from sidegate import __version__
 from sidegate.contract.host import NO_HEADERS
 from sidegate.errors import PhaseTimeout, ReplyError
-from sidegate.upstream.transport import Response, Transport
+from sidegate.upstream.response import Response
+from sidegate.upstream.transport import Transport
 
 CONNECT_SECONDS = 5.0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from sidegate import __version__
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
@@ -14,8 +16,9 @@ from sidegate.pump import Pump
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
+from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
-from sidegate.upstream.transport import Response, Transport
+from sidegate.upstream.transport import Transport
 from sidegate.wire.body import encode, write_fields
 from sidegate.wire.dialect import Dialect, Fields
 
@@ -81,15 +84,15 @@ class HttpProvider:
 
     async def _exchange(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
         dialect = self._dialect(call)
+        path = dialect.locate(attempt.target, call.delivery == "stream") if dialect.in_path else dialect.path
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
         timeouts = attempt.timeouts
         with Deadline(timeouts, spent(call, attempt)) as deadline:
             deadline.wait("first_token", timeouts.first_token)
             attempt.sent = True
-            url = self._base + dialect.path
             async with self._transport.post(
-                url, self._request_headers(call, credential), body, connect_timeout=timeouts.connect
+                self._base + path, self._request_headers(call, credential), body, connect_timeout=timeouts.connect
             ) as response:
                 attempt.status = response.status
                 await self._relay(call, attempt, dialect, response, deadline, hide_usage)
@@ -101,8 +104,7 @@ class HttpProvider:
         if response.status != 200:
             raise dialect.read_error(response.status, response.headers, await response.read(2**20))
         pump = Pump(call, attempt, dialect, self._clock, hide_usage=hide_usage)
-        streamed = response.headers.get("Content-Type", "").startswith("text/event-stream")
-        if not streamed:
+        if not _streams(call, dialect, response.headers.get("Content-Type", "")):
             body = await response.read()
             deadline.pause()
             if not body:
@@ -141,7 +143,8 @@ class HttpProvider:
 
     def _translated(self, call: Call, dialect: Dialect, attempt: Attempt, stream: bool) -> bytes:
         dropped: list[str] = []
-        fields = dialect.write_request(call.request, dropped)
+        # The model that is really asked: what it is written for may hang on it.
+        fields = dialect.write_request(replace(call.request, model=attempt.target), dropped)
         raw: Fields = {key: encode(value) for key, value in fields.items()}
         if dropped:
             call.reply_headers[DROPPED] = ", ".join(sorted(set(dropped)))
@@ -156,6 +159,13 @@ class HttpProvider:
             if value := call.headers.get(name):
                 headers[name] = value
         return headers
+
+
+def _streams(call: Call, dialect: Dialect, content_type: str) -> bool:
+    """Whether the reply is a stream of events. Where the path asks for a stream, a JSON array may be one."""
+    if content_type.startswith("text/event-stream"):
+        return True
+    return dialect.in_path and call.delivery == "stream" and content_type.startswith("application/json")
 
 
 class _Timed:

@@ -1,0 +1,64 @@
+"""Destinations: where a request goes, and the bytes of its head. What could split or re-frame a request is not sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from yarl import URL
+
+from sidegate.errors import ConnectError
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A field name, RFC 9110 section 5.6.2."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING = frozenset({"content-length", "transfer-encoding", "expect", "upgrade"})
+"""What only the transport may say."""
+
+
+class Origin(NamedTuple):
+    """What a connection is to, and may be kept for."""
+
+    secure: bool
+    host: str
+    port: int
+
+
+class Destination(NamedTuple):
+    """A URL, read once."""
+
+    origin: Origin
+    host: str
+    """As `Host` says it."""
+    path: str
+    """With the query."""
+
+
+def read_url(url: str) -> Destination:
+    """Raises `ConnectError` where there is nothing to connect to by it."""
+    try:
+        read = URL(url)
+        if read.scheme not in ("http", "https") or not read.raw_host or read.user or read.password or not read.port:
+            raise ConnectError("The provider's address is none of HTTP.")
+        origin = Origin(read.scheme == "https", read.raw_host, read.port)
+        return Destination(origin, read.host_port_subcomponent or read.raw_host, read.raw_path_qs)
+    except ValueError as error:
+        raise ConnectError("The provider's address is none of HTTP.") from error
+
+
+def write_head(method: str, to: Destination, headers: Mapping[str, str], length: int | None) -> bytes:
+    """The head of a request. Raises `ConnectError` for a header that cannot be sent."""
+    lines = [f"{method} {to.path} HTTP/1.1"]
+    named = False
+    for name, value in headers.items():
+        if _NAME.fullmatch(name) is None or _CONTROL.search(value) is not None or name.lower() in _FRAMING:
+            raise ConnectError("The request has a header that cannot be sent.")
+        named = named or name.lower() == "host"
+        lines.append(f"{name}: {value}")
+    if not named:
+        lines.insert(1, f"Host: {to.host}")
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    # A client's bytes that are no UTF-8 go on as they came.
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")

@@ -1,0 +1,190 @@
+"""Responses: a provider's reply as it is read, apart from the connection that brings it.
+
+A connection that has brought the last byte is free for the next request, whether or not the reader has read it. So a
+reader holds what has come and nothing else, and can do no harm to the one after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from sidegate.errors import ReplyError
+from sidegate.upstream.inflater import Inflater, inflater
+
+MAX_BODY_BYTES = 64 * 2**20
+"""Of a buffered reply or an error body."""
+BUFFER_BYTES = 2**17
+"""What waits for a slow reader; a little more, since a piece is not cut. Beyond it nothing is read of the socket."""
+
+
+class Line(Protocol):
+    """The connection, as far as a reader may move it."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def let_go(self, *, complete: bool) -> None:
+        """The reader has left. `complete`: it has all it wants, though the last bytes may be on their way."""
+        ...
+
+
+class Headers(Mapping[str, str]):
+    """Looked up without regard to case; what came several times is joined by commas (RFC 9110 section 5.2)."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[bytes, bytes]) -> None:
+        """`values` by lower-case name."""
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower().encode("latin-1", "replace")].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Response:
+    """The head of a provider's reply, and its body still to be read."""
+
+    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.complete = False
+        """Set by the reader where the reply is over although the bytes may not be: what follows is not wanted."""
+        self._line: Line | None = line
+        self._loop = loop
+        self._inflater: Inflater | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._enough = 1
+        """Bytes that the reader wants to be woken for."""
+        self._room = BUFFER_BYTES
+        self._paused = False
+        self._ended = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # --- for the connection -------------------------------------------------------------------------------------------
+
+    @property
+    def begun(self) -> bool:
+        """Whether its head has come."""
+        return self.status != 0
+
+    def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.headers = Headers(headers)
+        if b"content-encoding" in headers:
+            self._inflater = inflater(self.headers["content-encoding"])
+
+    def feed(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+
+    def arrived(self) -> None:
+        """What came in one read has been fed: wake the reader for it, and let no more come than there is room for."""
+        if self._size >= self._room and not self._paused and self._line is not None:
+            self._paused = True
+            self._line.pause()
+        if self._waiter is not None and (self._size >= self._enough or self._ended):
+            self._wake()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing follows: the body is whole, or `error` says why not. The connection is no longer this reply's."""
+        self._ended, self._error = True, error
+        self._line = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- for its reader -----------------------------------------------------------------------------------------------
+
+    async def head(self) -> None:
+        """Returns when it has come. Raises why it never will."""
+        self._enough = 0
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        self._enough = 1
+
+    async def piece(self) -> bytes:
+        """The next bytes, as they come; empty at the end. Raises `CutError`, once what came before it was given."""
+        if self._inflater is not None:
+            return await self._inflated(self._inflater)
+        return await self._came()
+
+    async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
+        """The whole body. Raises `ReplyError` beyond `limit`, and `CutError`."""
+        if self._inflater is not None:
+            return await self._read_inflated(limit)
+        self._enough, self._room = limit + 1, max(limit + 1, BUFFER_BYTES)
+        self._go_on()
+        while not self._ended and self._size <= limit:
+            await self._wait()
+        if self._size > limit:
+            raise ReplyError("The provider's reply is too large.")
+        if self._error is not None:
+            raise self._error
+        return self._taken()
+
+    def close(self) -> None:
+        """Leave. A connection that has brought everything is kept already; any other is closed at once."""
+        line, self._line = self._line, None
+        self._pieces.clear()
+        if line is not None:
+            line.let_go(complete=self.complete)
+
+    async def _came(self) -> bytes:
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            await self._wait()
+        return self._taken()
+
+    async def _inflated(self, inflate: Inflater) -> bytes:
+        while not (data := inflate.more()):
+            piece = await self._came()
+            if not piece:
+                inflate.end()
+                return b""
+            inflate.feed(piece)
+        return data
+
+    async def _read_inflated(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while piece := await self.piece():
+            size += len(piece)
+            if size > limit:
+                raise ReplyError("The provider's reply is too large.")
+            parts.append(piece)
+        return b"".join(parts)
+
+    def _taken(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        self._size = 0
+        self._go_on()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _go_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._line is not None:
+                self._line.resume()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
