@@ -179,8 +179,7 @@ HARD: dict[str, Any] = {"name": "all", "amount_usd": "0.01", "period": "day"}
 
 
 def ledger_of(running: Any) -> Path:
-    path: Path = running.service.ledger._path
-    return path
+    return Path(running.gateway.settings.ledger.url.removeprefix("sqlite:///"))
 
 
 @pytest.mark.parametrize("stream", [False, True])
