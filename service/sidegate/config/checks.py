@@ -19,6 +19,7 @@ _KEY = re.compile(r"[\x21-\x7e]*")
 _SHORTEST_KEY = 16
 _MODEL_NAME = re.compile(r"[\x21-\x7e]{1,256}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
 _OWNED_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -67,6 +68,7 @@ class Checks:
         self._listeners()
         self._prefixes()
         self._ledger()
+        self._workers()
         for name, provider in self._settings.providers.items():
             self._provider(("providers", name), provider)
         for name, targets in self._settings.models.items():
@@ -79,8 +81,11 @@ class Checks:
         listen, admin = self._settings.listen, self._settings.admin
         if admin is None:
             return
-        if listen.port == admin.port != 0 and _overlap(listen, admin):
-            self._mistakes.add("admin", f"listens where `listen` does, on port {admin.port}")
+        last = admin.port + self._settings.workers - 1
+        if admin.port and admin.port <= listen.port <= last and _overlap(listen, admin):
+            self._mistakes.add("admin", f"listens where `listen` does, on port {listen.port}")
+        elif last > 65_535:
+            self._mistakes.add("admin.port", f"leaves no ports for {self._settings.workers} workers")
         self._admin(admin)
 
     def _admin(self, admin: Admin) -> None:
@@ -99,10 +104,19 @@ class Checks:
             if not _MODULE.fullmatch(prefix):
                 self._mistakes.add(("plugin_prefixes", index), "expected the name of a package, such as acme.plugins")
 
+    def _workers(self) -> None:
+        if self._settings.workers > 1 and not self._settings.ledger.url:
+            self._mistakes.add("ledger.url", "is needed with several workers: each would know its own calls only")
+
     def _ledger(self) -> None:
-        url = self._settings.ledger.url
-        if url and not (url.startswith("sqlite:///") and len(url) > len("sqlite:///")):
-            self._mistakes.add("ledger.url", "expected `sqlite:///` and a path, or nothing")
+        ledger = self._settings.ledger
+        scheme, colon, rest = ledger.url.partition("://")
+        file = scheme == "sqlite" and rest.startswith("/") and len(rest) > 1
+        server = scheme in ("postgresql", "postgres") and bool(colon)
+        if ledger.url and not file and not server:
+            self._mistakes.add("ledger.url", "expected `sqlite:///` and a path, `postgresql://...`, or nothing")
+        elif ledger.on_start_failure == "wait" and not server:
+            self._mistakes.add("ledger.on_start_failure", "`wait` is for PostgreSQL: a file is there or is not")
 
     # --- providers ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +257,7 @@ def _header_problem(name: str, value: str, dialect: str, seen: set[str]) -> str 
     lower = name.lower()
     if not _TOKEN.fullmatch(name):
         return "is no name of a header"
-    if lower in _OWNED_HEADERS or (dialect == "anthropic" and lower == "x-api-key"):
+    if lower in _OWNED_HEADERS or lower == _KEY_HEADERS.get(dialect):
         return "is written by the gateway: it cannot be set"
     if lower in seen:
         return "stands twice, in other letters"

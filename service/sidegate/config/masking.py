@@ -13,6 +13,7 @@ _SECRET_NAME = re.compile(
 )
 _NO_SECRETS = frozenset({"first_token"})
 _USER_INFORMATION = re.compile(r"(://)[^/@\s]+(?=@)")
+_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&\s]+")
 _SHORTEST = 4
 
 
@@ -90,4 +91,4 @@ def scrub(text: str, secrets: Collection[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST:
             text = text.replace(secret, MASK)
-    return _USER_INFORMATION.sub(rf"\1{MASK}", text)
+    return _PASSWORD.sub(rf"\1{MASK}", _USER_INFORMATION.sub(rf"\1{MASK}", text))
