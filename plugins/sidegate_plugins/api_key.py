@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Plugin, Reply
 from sidegate.contract.allowance import require_enforced
-from sidegate.contract.keys import key_digest, new_key
+from sidegate.contract.keys import NoKeys, key_digest, new_key
 from sidegate.errors import Refusal
 from sidegate_plugins._credential import header_values, named_end_user
 from sidegate_plugins._keys import Key, by_digest, check_enforced, keep_first, plain_digest, read_keys
@@ -63,7 +63,8 @@ class ApiKey(Plugin[Settings]):
         self._callers = _callers(self._keys)
 
     async def start(self) -> None:
-        """Read the file of keys. Raises `ValueError` where it is missing, wrong, or open to others."""
+        """Read the file of keys. Raises `ValueError` where it is missing, wrong, or open to others, or nobody could
+        call."""
         if self.settings.file:
             path = self.host.state / self.settings.file
             found = await asyncio.to_thread(read_keys, path, self.settings.first_key)
@@ -73,6 +74,10 @@ class ApiKey(Plugin[Settings]):
                 check_enforced(self.settings.file, key, self.host.enforced)
             self._keys = by_digest([*self.settings.keys, *found])
             self._callers = _callers(self._keys)
+        if self.settings.issued and isinstance(self.host.keys, NoKeys):
+            if not self._keys:
+                raise ValueError("issued needs a ledger to keep keys in (ledger.url), and there is no other key")
+            self.host.tell("no keys can be issued: there is no ledger to keep them in (ledger.url)")
 
     async def _first_key(self, path: Path) -> list[Key]:
         secret = new_key()

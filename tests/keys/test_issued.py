@@ -161,9 +161,15 @@ async def test_without_the_setting_no_issued_key_is_let_in(http: aiohttp.ClientS
         assert await there.status("sg-ops") == 200
 
 
-async def test_without_a_ledger_nothing_is_issued_and_nobody_is_let_in(http: aiohttp.ClientSession) -> None:
-    async with scene(http, "") as there:
+async def test_without_a_ledger_there_are_no_issued_keys_and_the_start_says_so(http: aiohttp.ClientSession) -> None:
+    with pytest.raises(ConfigError, match=r"^pipelines\.main\[0\]: .*issued needs a ledger"):
+        async with scene(http, ""):
+            pass
+    keys = [{"name": "ops", "digest": key_digest("sg-ops")}]
+    async with scene(http, "", {"use": "api_key", "settings": {"issued": True, "keys": keys}}) as there:
+        assert there.running.service.told == ["no keys can be issued: there is no ledger to keep them in (ledger.url)"]
         assert await there.status("sg-unknown") == 401
+        assert await there.status("sg-ops") == 200
         async with http.post(f"{there.running.admin_url}/admin/keys", json={"name": "ann"}) as response:
             assert (response.status, (await response.json())["code"]) == (501, "no_ledger")
 

@@ -42,7 +42,15 @@ class KeyRing:
     """
 
     def __init__(
-        self, store: KeyStore, clock: Clock, log: Log, *, refresh: float, outage: float, size: int = 10_000
+        self,
+        store: KeyStore,
+        clock: Clock,
+        log: Log,
+        *,
+        refresh: float,
+        outage: float,
+        size: int = 10_000,
+        pause: float = PAUSE_SECONDS,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -50,6 +58,7 @@ class KeyRing:
         self._refresh_seconds = refresh
         self._outage = outage
         self._size = size
+        self._pause = pause
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._wrong: OrderedDict[str, float] = OrderedDict()
         self._wanted: dict[str, asyncio.Future[_Known | None]] = {}
@@ -126,7 +135,7 @@ class KeyRing:
         try:
             while self._wanted:
                 await self._look_for(list(self._wanted)[:BATCH])
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self._pause)
         finally:
             self._looking = None
             for digest in list(self._wanted):
