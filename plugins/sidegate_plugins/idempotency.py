@@ -47,6 +47,8 @@ class Idempotency(Plugin[Settings]):
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
+        if host.workers > 1:
+            raise ValueError("replies are kept by one process: with several workers a retry may reach another")
         if settings.max_reply_bytes > settings.max_bytes:
             raise ValueError("max_reply_bytes is more than max_bytes: no reply of that size could be kept")
         self.replies = KeptReplies(

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidegate import __version__
 
@@ -73,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG}")
 
+    serve.add_argument("--workers", type=int, metavar="N", help="processes; otherwise what the config says")
+
     check = commands.add_parser("check", help="say every mistake in a config, or that there is none")
     check.add_argument("config", type=Path, metavar="CONFIG")
+    check.add_argument("--workers", type=int, metavar="N", help="as for `serve`")
 
     explain = commands.add_parser("explain", help="show what a config comes to: routes, plugins in order, models")
     explain.add_argument("config", type=Path, metavar="CONFIG")
@@ -99,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add_keys(commands, DEFAULT_CONFIG)
 
+    migrate = commands.add_parser("migrate", help="bring the ledger's database to this version of Sidegate")
+    migrate.add_argument("config", type=Path, metavar="CONFIG")
+    migrate.add_argument("--check", action="store_true", help="only say what would be done; exit status 1 if anything")
+
     ledger = commands.add_parser("ledger", help="look after the record of calls")
     tasks = ledger.add_subparsers(dest="task", metavar="TASK", required=True)
     reconcile = tasks.add_parser("reconcile", help="list the calls whose cost nobody knows, or say what one has cost")
@@ -114,11 +121,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     match options.command:
         case "serve":
-            return _serve(options.config)
+            return _serve(options.config, _instead(options))
         case "check":
             from sidegate.commands.check import run as check
 
-            return check(options.config)
+            return check(options.config, _instead(options))
         case "explain":
             from sidegate.commands.explain import run as explain
 
@@ -128,6 +135,10 @@ def _run(options: argparse.Namespace) -> int:
 
             asked = {name: given for name in USAGE if (given := getattr(options, name)) is not None}
             return usage(options.config, asked, options.format)
+        case "migrate":
+            from sidegate.commands.migrate import run as migrate
+
+            return migrate(options.config, options.check)
         case "prices":
             from sidegate.commands.prices import run as prices
 
@@ -152,15 +163,24 @@ def _run(options: argparse.Namespace) -> int:
             return plugins(options.name, options.json)
 
 
-def _serve(path: Path | None) -> int:
+def _instead(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says in place of the config."""
+    return {} if options.workers is None else {"workers": options.workers}
+
+
+def _serve(path: Path | None, instead: dict[str, Any]) -> int:
     from sidegate.config import read_config
     from sidegate.errors import ConfigError
 
     if path is None and not DEFAULT_CONFIG.exists():
         raise ConfigError("", f"no config: name one, or write {DEFAULT_CONFIG}")
-    loaded = read_config(path or DEFAULT_CONFIG, os.environ)
+    loaded = read_config(path or DEFAULT_CONFIG, os.environ, instead)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if loaded.settings.workers > 1:
+        from sidegate.workers.supervisor import supervise
+
+        return supervise(loaded, _say)
     from sidegate.gateway import serve  # the whole of the service: only once the config is right
 
     return serve(loaded, _announce)
@@ -170,4 +190,8 @@ def _announce(gateway: Gateway) -> None:
     """On the terminal, beside the log: where it listens, what plugins had to say, and a line to paste."""
     from sidegate.commands.welcome import lines
 
-    print("\n".join(lines(gateway)), file=sys.stderr, flush=True)
+    _say(lines(gateway))
+
+
+def _say(lines: Sequence[str]) -> None:
+    print("\n".join(lines), file=sys.stderr, flush=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sidegate.config import Loaded
 from sidegate.contract.host import Clock, SystemClock
@@ -20,8 +21,12 @@ from sidegate.telemetry.logs import JsonLog, configure_logging
 class Gateway:
     """`start`, then `url` is served, then `stop`, which drains."""
 
-    def __init__(self, loaded: Loaded, log: JsonLog, clock: Clock | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, log: JsonLog, clock: Clock | None = None, sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        """`sockets`: listen on these, which somebody else has bound, and others listen on too."""
         self.settings = loaded.settings
+        self._sockets = sockets
         self.service = Service(self.settings, clock or SystemClock(), log, loaded.base)
         self.url = ""
         self.admin_url = ""
@@ -33,7 +38,7 @@ class Gateway:
         await self.service.start()
         try:
             runner = await self._runner(make_app(self.service))
-            self.url = await listen(runner, self.settings.listen, self.settings.server, "listen")
+            self.url = await listen(runner, self.settings.listen, self.settings.server, "listen", self._sockets)
             if self.settings.admin is not None:
                 admin = await self._runner(make_admin_app(self.service))
                 self.admin_url = await listen(admin, self.settings.admin, self.settings.server, "admin")
@@ -59,13 +64,21 @@ class Gateway:
         await self.service.stop()
 
 
-def serve(loaded: Loaded, announce: Callable[[Gateway], None]) -> int:
-    """Run until SIGINT or SIGTERM, then drain. `announce` is called once the gateway is ready."""
+def serve(
+    loaded: Loaded,
+    announce: Callable[[Gateway], None],
+    sockets: Sequence[socket.socket] = (),
+    lifeline: socket.socket | None = None,
+) -> int:
+    """Run until SIGINT or SIGTERM, then drain. `announce` is called once the gateway is ready.
+
+    It also drains when `lifeline` ends: whoever held the other end of it is gone.
+    """
     log = JsonLog(sys.stdout.buffer, SystemClock())
     restore_logging = configure_logging(log)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(loaded, log, announce))
+            return runner.run(_serve(Gateway(loaded, log, sockets=sockets), log, announce, lifeline))
     finally:
         restore_logging()
 
@@ -78,8 +91,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(loaded: Loaded, log: JsonLog, announce: Callable[[Gateway], None]) -> int:
-    gateway = Gateway(loaded, log)
+async def _serve(
+    gateway: Gateway, log: JsonLog, announce: Callable[[Gateway], None], lifeline: socket.socket | None
+) -> int:
     await gateway.start()
     # What stands now stands for good: the collector need not look at it again.
     gc.collect()
@@ -96,7 +110,15 @@ async def _serve(loaded: Loaded, log: JsonLog, announce: Callable[[Gateway], Non
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
     announce(gateway)
+    if lifeline is not None:
+        # Nothing comes this way but its end.
+        loop.add_reader(lifeline, _cut, loop, lifeline, stop)
     await stopping.wait()
     stopped = await gateway.stop()
     log.write("stopped", {"calls_stopped": stopped})
     return 0
+
+
+def _cut(loop: asyncio.AbstractEventLoop, lifeline: socket.socket, stop: Callable[[], None]) -> None:
+    loop.remove_reader(lifeline)
+    stop()

@@ -24,6 +24,8 @@ def null_host(settings: Settings) -> Host:
         http=NoHttp(),
         models=tuple(Model(name, _pairs(name, targets)) for name, targets in settings.models.items()),
         state=Path(settings.state),
+        workers=settings.workers,
+        shared=bool(settings.counters.url),
     )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from sidegate.config import Loaded, Mistakes, convert_settings, read_config
+from sidegate.config import NOTHING, Loaded, Mistakes, convert_settings, read_config
 from sidegate.loader import Plugins, load
 from sidegate.null_host import null_host
 from sidegate.settings import Settings
 
 
-def run(path: Path) -> int:
+def run(path: Path, instead: Mapping[str, Any] = NOTHING) -> int:
     """Print that it is right, and what may not be meant. Raises `ConfigErrors` with every mistake."""
-    loaded, _ = made(path)
+    loaded, _ = made(path, instead)
     _check_tls(loaded.settings)
     print(f"{path}: ok")
     for warning in loaded.warnings:
@@ -22,9 +24,9 @@ def run(path: Path) -> int:
     return 0
 
 
-def made(path: Path) -> tuple[Loaded, Plugins]:
-    """The config and its plugins, made but not started."""
-    loaded = read_config(path, os.environ)
+def made(path: Path, instead: Mapping[str, Any] = NOTHING) -> tuple[Loaded, Plugins]:
+    """The config, with some fields `instead`, and its plugins, made but not started."""
+    loaded = read_config(path, os.environ, instead)
     _check_demo(loaded)
     return loaded, load(loaded.settings, null_host(loaded.settings), loaded.base)
 

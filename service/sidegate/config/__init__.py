@@ -3,9 +3,10 @@
 from sidegate.config.conversion import Conversion, convert_settings
 from sidegate.config.masking import mask, scrub, secrets_in
 from sidegate.config.mistakes import ConfigErrors, Mistakes
-from sidegate.config.reading import Loaded, read_config, read_mapping
+from sidegate.config.reading import NOTHING, Loaded, read_config, read_mapping
 
 __all__ = [
+    "NOTHING",
     "ConfigErrors",
     "Conversion",
     "Loaded",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import fields, replace
@@ -26,6 +27,8 @@ _BLOCKS: dict[str, Any] = {
 }
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 _KEY_PLACES = ("api_key", "api_key_file", "api_keys", "api_keys_file")
 _KEY_FILES = frozenset({"api_key_file", "api_keys_file"})
 
@@ -45,13 +48,16 @@ class Loaded:
     """What works but may not be meant, one line each."""
 
 
-def read_config(path: Path, environ: Mapping[str, str]) -> Loaded:
-    """The config at `path`. Raises `ConfigErrors` with all that is wrong; no message holds a secret."""
+def read_config(path: Path, environ: Mapping[str, str], instead: Mapping[str, Any] = NOTHING) -> Loaded:
+    """The config at `path`, with some of its top fields `instead` of what stands there.
+
+    Raises `ConfigErrors` with all that is wrong; no message holds a secret.
+    """
     try:
         data = read_document(path)
     except ConfigError as error:
         raise ConfigErrors([error]) from error.__cause__
-    return _read(data, environ, path, path.absolute().parent)
+    return _read({**data, **instead}, environ, path, path.absolute().parent)
 
 
 def read_mapping(data: Mapping[str, Any], environ: Mapping[str, str], base: Path) -> Loaded:

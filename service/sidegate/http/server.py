@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -164,42 +166,53 @@ def peer_of(request: web.Request) -> Peer | None:
     return cast("_Connection", request.protocol).peer
 
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
+
 class _Site(web.BaseSite):
     """A listener; TLS is agreed on within the time that headers have."""
 
-    __slots__ = ("_host", "_port", "_tls_timeout")
+    __slots__ = ("_listener", "_socket", "_tls_timeout")
 
-    def __init__(self, runner: Runner, listener: Listener, place: str, tls_timeout: float) -> None:
+    def __init__(
+        self, runner: Runner, listener: Listener, place: str, tls_timeout: float, bound: socket.socket | None
+    ) -> None:
         context = None if listener.tls is None else server_context(listener.tls, f"{place}.tls")
-        super().__init__(runner, ssl_context=context, backlog=1024)
-        self._host = listener.host
-        self._port = listener.port
-        self._tls_timeout = tls_timeout
+        # Of a queue that others take from too, one is taken at a time: the next goes to whoever is idle.
+        super().__init__(runner, ssl_context=context, backlog=BACKLOG if bound is None else 1)
+        self._listener = listener
+        self._socket = bound
+        self._tls_timeout = None if context is None else tls_timeout
 
     @property
     def name(self) -> str:
-        return f"{self._host}:{self._port}"
+        return f"{self._listener.host}:{self._listener.port}"
 
     async def start(self) -> None:
         await super().start()
-        assert self._runner.server is not None
-        speaks_tls = self._ssl_context is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            self._runner.server,
-            self._host,
-            self._port,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-            ssl_handshake_timeout=self._tls_timeout if speaks_tls else None,
-            ssl_shutdown_timeout=1.0 if speaks_tls else None,
-        )
+        server, loop, listener = self._runner.server, asyncio.get_running_loop(), self._listener
+        assert server is not None
+        given: dict[str, Any] = {
+            "ssl": self._ssl_context,
+            "backlog": self._backlog,
+            "ssl_handshake_timeout": self._tls_timeout,
+            "ssl_shutdown_timeout": None if self._tls_timeout is None else 1.0,
+        }
+        if self._socket is None:
+            self._server = await loop.create_server(server, listener.host, listener.port, **given)
+            return
+        self._server = await loop.create_server(server, sock=self._socket, **given)
+        self._socket.listen(BACKLOG)
 
 
-async def listen(runner: Runner, listener: Listener, server: Server, place: str) -> str:
-    """Bind, and give the URL."""
-    site = _Site(runner, listener, place, server.keepalive_timeout)
+async def listen(
+    runner: Runner, listener: Listener, server: Server, place: str, sockets: Sequence[socket.socket] = ()
+) -> str:
+    """Bind, or take sockets that are bound, and give the URL."""
     try:
-        await site.start()
+        for bound in sockets or (None,):
+            await _Site(runner, listener, place, server.keepalive_timeout, bound).start()
     except OSError as error:
         reason = error.strerror or "cannot bind"
         raise ConfigError(place, f"cannot listen on {listener.host}:{listener.port}: {reason}") from error

@@ -1,0 +1,53 @@
+"""A worker: one of several processes on one port. `python -m sidegate.workers.worker FD` is run by the supervisor."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace as changed
+
+from sidegate.errors import ConfigError
+from sidegate.workers.lifeline import Ready, Task, receive, tell_ready
+
+if TYPE_CHECKING:
+    from sidegate.config import Loaded
+    from sidegate.gateway import Gateway
+
+
+def main(descriptor: int) -> int:
+    """Serve until told to stop, or until the supervisor is gone. A mistake in the config is one line, as ever."""
+    lifeline = socket.socket(fileno=descriptor)
+    try:
+        task = receive(lifeline)
+        from sidegate.gateway import serve
+
+        sockets = tuple(socket.socket(fileno=number) for number in task.sockets)
+        return serve(own(task), partial(_announce, lifeline), sockets, lifeline)
+    except EOFError:
+        return 1
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+def own(task: Task) -> Loaded:
+    """The config as it is for this worker: its admin listener has a port of its own, so that each can be scraped."""
+    settings = task.loaded.settings
+    admin = settings.admin
+    if admin is not None and admin.port:
+        settings = changed(settings, admin=changed(admin, port=admin.port + task.number))
+    return replace(task.loaded, settings=settings)
+
+
+def _announce(lifeline: socket.socket, gateway: Gateway) -> None:
+    from sidegate.commands.welcome import lines
+
+    tell_ready(lifeline, Ready(gateway.url, gateway.admin_url, lines(gateway)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
