@@ -177,8 +177,9 @@ async def test_without_a_ledger_there_are_no_issued_keys_and_the_start_says_so(h
 # --- the store is down ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("silent", [False, True])
 async def test_while_the_store_is_down_known_keys_go_on_and_others_are_not_called_wrong(
-    http: aiohttp.ClientSession, postgres_url: str, fault_proxy: Any
+    http: aiohttp.ClientSession, postgres_url: str, fault_proxy: Any, silent: bool
 ) -> None:
     migrate(postgres_url)
     proxy = await fault_proxy(postgres_url)
@@ -189,8 +190,10 @@ async def test_while_the_store_is_down_known_keys_go_on_and_others_are_not_calle
         models = f"{there.running.url}/v1/models"
         async with http.get(models, headers=headers) as response:
             assert response.status == 200
-        await proxy.refuse()
-        proxy.reset()
+        if silent:
+            proxy.black_hole()
+        else:
+            await proxy.refuse()
         async with http.get(models, headers=headers) as response:
             assert response.status == 200
         async with http.get(models, headers={"authorization": f"Bearer {other.secret}"}) as response:
@@ -200,10 +203,35 @@ async def test_while_the_store_is_down_known_keys_go_on_and_others_are_not_calle
         async with http.get(models, headers=headers) as response:
             assert response.status == 503
         await proxy.heal()
-        await there.running.service.keys.refresh()
+        async with asyncio.timeout(30):
+            while not there.running.log.events("key_store_back"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         for secret in (told.secret, other.secret):
             async with http.get(models, headers={"authorization": f"Bearer {secret}"}) as response:
                 assert response.status == 200
+
+
+async def test_a_revocation_whose_answer_is_lost_counts_all_the_same(
+    http: aiohttp.ClientSession, postgres_url: str, fault_proxy: Any
+) -> None:
+    migrate(postgres_url)
+    proxy = await fault_proxy(postgres_url)
+    async with scene(http, proxy.url, KEY) as there:
+        told = await there.issue()
+        one = f"{there.running.admin_url}/admin/keys/{told.key.id}"
+        headers = {"authorization": f"Bearer {told.secret}"}
+        async with http.get(f"{there.running.url}/v1/models", headers=headers) as response:
+            assert response.status == 200
+        await there.running.service.ledger.flush()
+        struck = proxy.lose_answer(b"COMMIT")
+        async with http.delete(one) as response:
+            assert response.status == 503
+            assert (await response.json())["code"] == "key_store_unavailable"
+        assert struck.is_set()
+        async with http.get(f"{there.running.url}/v1/models", headers=headers) as response:
+            assert response.status == 401
+        async with http.get(one) as response:
+            assert (await response.json())["state"] == "revoked"
 
 
 # --- what a key allows ------------------------------------------------------------------------------------------------
@@ -310,6 +338,30 @@ async def test_budgets_of_a_key_are_told_apart_by_all_there_can_be_one_of(
     assert [name for name, _, _ in rows] == ["key:day", "key:day:Asia/Tokyo", "key:day:soft", "key:week"]
     assert len({spent for _, spent, _ in rows}) == 1
     assert {held for _, _, held in rows} == {0}
+
+
+async def test_the_shipped_order_holds_a_key_to_each_thing_it_restricts(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    many = {"limits": [{"name": "all", "requests": 10_000, "period": "minute"}]}
+    slots = {"limits": [{"name": "all", "calls": 100}]}
+    rates = {"use": "rate_limit", "settings": many}
+    plugins = (KEY, MODELS, rates, {"use": "concurrency", "settings": slots}, COST)
+    async with scene(http, f"sqlite:///{tmp_path}/l.db", *plugins, providers=SLOW) as there:
+        free = await there.issue("free")
+        asked = {"models": {"models": ["other"]}, "limit": {"limits": [{"requests": 1, "period": "day"}]}}
+        asked |= {"budget": {"budgets": [{"amount_usd": "0.000001"}]}, "slots": {"concurrency": 1}}
+        told = {name: await there.issue(name, allowance=allowance) for name, allowance in asked.items()}
+        assert await there.status(told["models"].secret) == 404
+        assert [await there.status(told["limit"].secret) for _ in range(2)] == [200, 429]
+        rotated = await there.desk.rotate(told["limit"].key.id, Rotate())
+        assert await there.status(rotated.secret) == 429
+        assert await there.status(told["budget"].secret) == 429
+        running = asyncio.ensure_future(there.ask(told["slots"].secret, max_tokens=20))
+        await until(lambda: any(live.call.attempts for live in there.running.service.live.all()))
+        assert await there.status(told["slots"].secret) == 429
+        assert (await running)[0] == 200
+        assert await there.status(free.secret) == 200
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
