@@ -16,6 +16,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "openai.chat": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
     "openai.completions": {"model": "m", "prompt": "hi"},
     "openai.embeddings": {"model": "m", "input": "hi"},
+    "openai.responses": {"model": "m", "input": "hi"},
     "anthropic.messages": {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]},
 }
 VALUES: tuple[Any, ...] = (
@@ -40,6 +41,7 @@ VALUES: tuple[Any, ...] = (
 )
 NAMES = (
     *("model", "messages", "prompt", "input", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
+    "max_output_tokens",
     *("temperature", "top_p", "n", "frequency_penalty", "presence_penalty", "dimensions"),
 )
 

@@ -153,9 +153,12 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _are_own_tools(tools: Any) -> bool:
-    """Whether they were read from this dialect; OpenAI's own have no name, or have it a level deeper."""
+    """Whether they were read from this dialect; OpenAI's own have no name, or have it a level deeper, or are custom."""
     return isinstance(tools, list) and all(
-        isinstance(tool, dict) and ("name" in tool or "mcp_server_name" in tool) for tool in tools
+        isinstance(tool, dict)
+        and ("name" in tool or "mcp_server_name" in tool)
+        and tool.get("type") not in ("custom", "namespace")
+        for tool in tools
     )
 
 
@@ -193,10 +196,17 @@ def _name_lost(request: Request, lost: list[str]) -> None:
             lost.append(name)
 
 
+def _is_own(name: str, value: Any) -> bool:
+    """OpenAI has two of the names too, and means otherwise by them."""
+    if name == "service_tier":
+        return value in ("auto", "standard_only")
+    return name in _OWN and (name != "context_management" or isinstance(value, dict))
+
+
 def _add_own(request: Request, body: dict[str, Any], lost: list[str]) -> None:
     """What this dialect alone knows goes on; the rest is named."""
     for name, value in request.extra.items():
-        if name in _OWN or (name == "service_tier" and value in ("auto", "standard_only")):
+        if _is_own(name, value):
             if body.get(name) is None:
                 body[name] = value
         elif name != "tools" or not _are_own_tools(value):

@@ -76,17 +76,70 @@ class _Embedding(Basics, kw_only=True, gc=False):
     dimensions: openai.Tokens | None = None
 
 
+class _Responses(Basics, kw_only=True, gc=False):
+    input: str | list[Raw] | None = None
+    stream: bool | None = None
+    max_output_tokens: openai.Tokens | None = None
+    temperature: openai.Temperature | None = None
+    top_p: openai.Share | None = None
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.stream)
+
+
 class _AnthropicMessages(_Written, kw_only=True, gc=False):
     messages: _Messages
     max_tokens: openai.Tokens
     temperature: openai.Share | None = None
 
 
+class _GeminiConfig(Struct, gc=False):
+    """In both cases, as the API takes them."""
+
+    maxOutputTokens: openai.Tokens | None = None
+    max_output_tokens: openai.Tokens | None = None
+    candidateCount: openai.Choices | None = None
+    candidate_count: openai.Choices | None = None
+    temperature: openai.Temperature | None = None
+
+
+class _GeminiGenerate(Basics, kw_only=True, gc=False):
+    """The model and the wish for a stream stand in the path."""
+
+    model: str = ""
+    contents: _Several | dict[str, Raw]
+    generationConfig: _GeminiConfig | None = None
+    generation_config: _GeminiConfig | None = None
+
+
+class _GeminiEmbed(Basics, kw_only=True, gc=False):
+    model: str = ""
+    content: dict[str, Raw]
+
+
+class _GeminiBatchEmbed(Basics, kw_only=True, gc=False):
+    model: str = ""
+    requests: Annotated[list[dict[str, Raw]], Meta(min_length=1, max_length=2048)]
+
+
+class _GeminiCountTokens(Basics, kw_only=True, gc=False):
+    model: str = ""
+    contents: _Several | dict[str, Raw] | None = None
+    generateContentRequest: dict[str, Raw] | None = None
+    generate_content_request: dict[str, Raw] | None = None
+
+
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "openai.chat": msgspec.json.Decoder(_Chat),
     "openai.completions": msgspec.json.Decoder(_Completion),
     "openai.embeddings": msgspec.json.Decoder(_Embedding),
+    "openai.responses": msgspec.json.Decoder(_Responses),
     "anthropic.messages": msgspec.json.Decoder(_AnthropicMessages),
+    "gemini.generate": msgspec.json.Decoder(_GeminiGenerate),
+    "gemini.embed": msgspec.json.Decoder(_GeminiEmbed),
+    "gemini.batch_embed": msgspec.json.Decoder(_GeminiBatchEmbed),
+    "gemini.count_tokens": msgspec.json.Decoder(_GeminiCountTokens),
 }
 
 

@@ -10,7 +10,14 @@ from sidegate.wire.dialect import Dialect
 from sidegate.wire.openai_chat import OpenAIChat
 from sidegate.wire.openai_completions import OpenAICompletions
 from sidegate.wire.openai_embeddings import OpenAIEmbeddings
+from sidegate.wire.openai_responses import OpenAIResponses
 
-_ALL: tuple[Dialect, ...] = (OpenAIChat(), OpenAICompletions(), OpenAIEmbeddings(), AnthropicMessages())
+_ALL: tuple[Dialect, ...] = (
+    OpenAIChat(),
+    OpenAICompletions(),
+    OpenAIEmbeddings(),
+    OpenAIResponses(),
+    AnthropicMessages(),
+)
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _ALL})

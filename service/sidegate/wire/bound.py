@@ -1,0 +1,38 @@
+"""Bound: what a request asks for that only a provider of its own dialect can give, so that no other is asked in its
+place. What may be left out is dropped and named instead, by whoever writes the request."""
+
+from __future__ import annotations
+
+from sidegate.contract.meaning import Message, OpaqueContent, Request
+from sidegate.errors import BadRequest
+from sidegate.wire.openai_responses_input import REFERENCE
+
+_FIELDS = {"openai.responses": ("previous_response_id", "conversation", "prompt", "background")}
+"""By dialect: fields that stand for what is said, or for how it is answered."""
+_CONTENT = frozenset((REFERENCE, "responses.compaction"))
+
+
+def check_translatable(dialect: str, request: Request) -> None:
+    """Raises `BadRequest` naming the field where a request of `dialect` means nothing to a provider of another."""
+    for name in _FIELDS.get(dialect, ()):
+        if request.extra.get(name):
+            raise _refused(name)
+    if dialect in _FIELDS:
+        for message in request.messages:
+            _check_message(message)
+        if not any(message.role != "system" for message in request.messages):
+            raise BadRequest("input: missing", param="input")
+
+
+def _check_message(message: Message) -> None:
+    for piece in message.content:
+        if isinstance(piece, OpaqueContent) and piece.kind in _CONTENT:
+            raise _refused("input", f" (`{piece.kind.partition('.')[2]}`)")
+
+
+def _refused(name: str, more: str = "") -> BadRequest:
+    return BadRequest(
+        f"{name}{more}: The provider of this model does not speak the dialect, and keeps nothing of the kind.",
+        param=name,
+        code="unsupported_field",
+    )
