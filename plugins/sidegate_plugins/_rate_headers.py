@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from sidegate.contract import Grant, RateClaim
-
-
-class Standing(NamedTuple):
-    """One limit, and what it answered."""
-
-    name: str
-    claim: RateClaim
-    grant: Grant
+from sidegate_plugins._rate_counts import Standing
 
 
-def tell(headers: dict[str, str], standings: list[Standing]) -> None:
-    """draft-ietf-httpapi-ratelimit-headers-11 for all limits, OpenAI's `x-ratelimit-*` for the tightest."""
-    _add(
-        headers,
-        "ratelimit-policy",
-        {one.name: f"q={one.claim.limit};w={math.ceil(one.claim.period)}" for one in standings},
-    )
-    _add(headers, "ratelimit", {s.name: f"r={s.grant.remaining};t={math.ceil(s.grant.reset)}" for s in standings})
-    tightest = min(standings, key=lambda one: (one.grant.remaining, -one.grant.reset))
-    remaining = tightest.grant.remaining
-    if remaining <= int(headers.get("x-ratelimit-remaining-requests", remaining)):
-        headers["x-ratelimit-limit-requests"] = str(tightest.claim.limit)
-        headers["x-ratelimit-remaining-requests"] = str(remaining)
-        headers["x-ratelimit-reset-requests"] = duration(tightest.grant.reset)
+def tell(headers: dict[str, str], standings: Sequence[Standing]) -> None:
+    """draft-ietf-httpapi-ratelimit-headers-11 of all counts, OpenAI's `x-ratelimit-*` of the tightest of each unit."""
+    policies = [standing.what.policy for standing in standings]
+    items = [_item(standing) for standing in standings]
+    if "ratelimit" in headers:
+        names = {standing.what.name for standing in standings}
+        policies = _kept(headers.get("ratelimit-policy", ""), names) + policies
+        items = _kept(headers["ratelimit"], names) + items
+    headers["ratelimit-policy"] = ", ".join(policies)
+    headers["ratelimit"] = ", ".join(items)
+    _tightest(headers, "requests", [one for one in standings if one.what.kind == "requests"])
+    _tightest(headers, "tokens", [one for one in standings if one.what.kind != "requests"])
 
 
-def _add(headers: dict[str, str], name: str, items: dict[str, str]) -> None:
-    """Beside what another `rate_limit` said; in place of what this one said in an earlier run of the same call."""
-    old = headers.get(name, "")
-    kept = [item for item in old.split(", ") if item and item.partition(";")[0].strip('"') not in items]
-    headers[name] = ", ".join([*kept, *(f'"{key}";{value}' for key, value in items.items())])
+def _item(standing: Standing) -> str:
+    return f'"{standing.what.name}";r={standing.grant.remaining};t={math.ceil(standing.grant.reset)}'
+
+
+def _kept(header: str, names: set[str]) -> list[str]:
+    """What another `rate_limit` said; what this one said in an earlier run of the same call goes."""
+    return [item for item in header.split(", ") if item and item.partition(";")[0].strip('"') not in names]
+
+
+def _tightest(headers: dict[str, str], unit: str, standings: Sequence[Standing]) -> None:
+    if not standings:
+        return
+    grant = min([one.grant for one in standings], key=lambda grant: (grant.remaining, -grant.reset))
+    if grant.remaining <= int(headers.get(f"x-ratelimit-remaining-{unit}", grant.remaining)):
+        headers[f"x-ratelimit-limit-{unit}"] = str(grant.limit)
+        headers[f"x-ratelimit-remaining-{unit}"] = str(grant.remaining)
+        headers[f"x-ratelimit-reset-{unit}"] = duration(grant.reset)
 
 
 def duration(seconds: float) -> str:

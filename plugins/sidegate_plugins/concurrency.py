@@ -2,21 +2,31 @@
 
 A call holds its slot until its reply is over: of a stream, until the last chunk. In an `attempt` list a limit may be
 `per: [provider]`, so that a small provider is not overrun; a call that fails over then leaves the first one's slot.
+What a key or a token lets its bearer have at a time counts as a limit of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from sidegate.contract import Call, Handler, Host, Plugin, Reply, SlotClaim
+from sidegate.contract import Call, Handler, Host, OnStoreFailure, Plugin, Reply, SlotClaim
+from sidegate.contract.allowance import Enforced
 
 _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""
 
+_SPENDING = frozenset(("chat", "text_completion", "embeddings"))
+
 Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"]
+
+Queue = Annotated[int, Meta(ge=0, le=10**6, description="Calls that may wait for a slot.")]
+Wait = Annotated[float, Meta(ge=0, le=3600, description="Seconds a call may wait for a slot.")]
+Failing = Annotated[
+    OnStoreFailure, Meta(description="While the shared store is away: let all through, refuse all, or count here.")
+]
 
 
 class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,12 +38,27 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         tuple[Literal["caller", "end_user", "team", "model", "route", "provider"], ...],
         Meta(description="What has slots of its own; the same slots for all if empty. `provider`: attempt lists only."),
     ] = ("caller",)
-    queue: Annotated[int, Meta(ge=0, le=10**6, description="Calls that may wait for a slot.")] = 0
-    wait: Annotated[float, Meta(ge=0, le=3600, description="Seconds a call may wait for a slot.")] = 5.0
+    queue: Queue = 0
+    wait: Wait = 5.0
+    on_store_failure: Failing = "local"
+
+
+class OfKeys(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the limit is held that a key or a token brings."""
+
+    queue: Queue = 0
+    wait: Wait = 5.0
+    on_store_failure: Failing = "local"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    limits: Annotated[tuple[Limit, ...], Meta(min_length=1, description="A call needs a slot of each.")]
+    limits: Annotated[
+        tuple[Limit, ...],
+        Meta(description="A call needs a slot of each; empty: only of what keys and tokens bring."),
+    ] = ()
+    of_keys: Annotated[OfKeys, Meta(description="How the limit is held that a key or a token brings.")] = field(
+        default_factory=OfKeys
+    )
     operations: Annotated[tuple[Operation, ...], Meta(description="What takes a slot.")] = (
         "chat",
         "text_completion",
@@ -44,16 +69,21 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Concurrency(Plugin[Settings]):
     """Holds a slot of each limit round the rest of the pipeline."""
 
+    enforces: ClassVar[frozenset[Enforced]] = frozenset({"concurrency"})
+
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         names = [limit.name for limit in settings.limits]
         if len(set(names)) < len(names):
             raise ValueError("two limits have the same name")
+        if host.workers > 1 and not host.shared:
+            raise ValueError(f"per-process limits with {host.workers} workers: set counters.url")
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
-        if call.operation not in self.settings.operations:
+        claims = self._claims(call)
+        if not claims:
             return await handler(call)
-        held = self.host.slots.hold([self._claim(limit, call) for limit in self.settings.limits])
+        held = self.host.slots.hold(claims)
         with call.waiting():
             await held.__aenter__()
         try:
@@ -61,11 +91,31 @@ class Concurrency(Plugin[Settings]):
         finally:
             await held.__aexit__(None, None, None)
 
-    def _claim(self, limit: Limit, call: Call) -> SlotClaim:
-        return SlotClaim(self._key(limit, call), limit.calls, limit.queue, limit.wait)
+    def _claims(self, call: Call) -> list[SlotClaim]:
+        limits = self.settings.limits if call.operation in self.settings.operations else ()
+        claims = [
+            SlotClaim(_key(limit, call), limit.calls, limit.queue, limit.wait, limit.on_store_failure)
+            for limit in limits
+        ]
+        allowance = call.caller.allowance
+        if allowance is not None and allowance.concurrency is not None and self._holds_keys(call):
+            own = self.settings.of_keys
+            claims.append(SlotClaim(_bearer(call), allowance.concurrency, own.queue, own.wait, own.on_store_failure))
+        return claims
 
-    def _key(self, limit: Limit, call: Call) -> str:
-        return "\x1f".join(["slots", limit.name, *(_WHO[kind](call) or _NONE for kind in limit.per)])
+    def _holds_keys(self, call: Call) -> bool:
+        """What a key brings is for whole calls that spend, whatever `operations` says; the innermost counts it."""
+        return call.attempt is None and call.operation in _SPENDING and "concurrency" not in self.host.enforced
+
+
+def _key(limit: Limit, call: Call) -> str:
+    return "\x1f".join(["slots", limit.name, *[_WHO[kind](call) or _NONE for kind in limit.per]])
+
+
+def _bearer(call: Call) -> str:
+    """Whose slots they are that an allowance gives: the key's, else the caller's. `:` is in no limit's name."""
+    caller = call.caller
+    return f"slots\x1f:key\x1f{caller.key_id}" if caller.key_id is not None else f"slots\x1f:name\x1f{caller.name}"
 
 
 def _provider(call: Call) -> str:

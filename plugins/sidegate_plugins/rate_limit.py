@@ -1,34 +1,60 @@
-"""How many calls a caller, end user, team, model or route may make in a while. More get 429 and are told when to retry.
+"""How much a caller, end user, team, model or route may use in a while: calls, tokens. More get 429, and when to retry.
 
-A leaky bucket for each of them: a burst up to the limit, then a steady pace. Put it inside `api_key` and outside
-whatever costs something. Several limits count together: a call takes from all of them, or from none.
+A leaky bucket for each of them: a burst up to the limit, then a steady pace. Tokens are claimed by an estimate before
+the provider is asked, and settled by what was used when the reply is over. Put it inside `api_key` and outside whatever
+costs something. Several limits count together: a call takes from all of them, or from none. What a key or a token lets
+its bearer use counts as limits of its own.
 """
 
 from __future__ import annotations
 
 from asyncio import sleep
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from sidegate.contract import Call, Handler, Host, Plugin, RateClaim, Reply
-from sidegate.errors import Refusal
-from sidegate_plugins._rate_headers import Standing, tell
-
-_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
-_NONE = "\x00"
-"""Stands for what a call has not got, such as an end user: no name can be this."""
+from sidegate.contract import Call, Handler, Host, OnStoreFailure, Plugin, RateClaim, Reply
+from sidegate.contract.allowance import Enforced
+from sidegate.errors import Refusal, SidegateError
+from sidegate_plugins._rate_counts import (
+    SECONDS,
+    SPENDING,
+    Count,
+    Estimate,
+    Holding,
+    Limits,
+    Standing,
+    allowed,
+    bearer,
+    counts,
+)
+from sidegate_plugins._rate_counts import used as used_of
+from sidegate_plugins._rate_headers import tell
+from sidegate_plugins._token_bound import bounded
 
 Pattern = Annotated[str, Meta(min_length=1, pattern=r"^[^*]*\*?$")]
 Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"]
+Amount = Annotated[int, Meta(ge=1, le=10**12)]
+
+Estimated = Annotated[
+    Estimate,
+    Meta(description="Of tokens claimed before: `likely` may pass the limit by what was estimated short; `most` not."),
+]
+Wait = Annotated[float, Meta(ge=0, le=3600, description="Seconds a call may wait for room before 429.")]
+Failing = Annotated[
+    OnStoreFailure, Meta(description="While the shared store is away: let all through, refuse all, or count here.")
+]
 
 
 class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One limit."""
+    """One limit: of calls, of tokens, or of both, each with a count of its own."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Its name in headers and messages.")]
-    requests: Annotated[int, Meta(ge=1, le=10**9, description="Calls in a period.")]
+    requests: Annotated[Amount | None, Meta(description="Calls in a period.")] = None
+    input_tokens: Annotated[Amount | None, Meta(description="Tokens sent to providers in a period.")] = None
+    output_tokens: Annotated[Amount | None, Meta(description="Tokens received from them in a period.")] = None
     period: Annotated[
         Annotated[float, Meta(ge=0.001, le=31 * 86_400)] | Literal["second", "minute", "hour", "day"],
         Meta(description="Seconds, or a word."),
@@ -38,11 +64,34 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="What has a count of its own; one count for all if empty."),
     ] = ("caller",)
     models: Annotated[tuple[Pattern, ...], Meta(description="Only for these models, which may end in `*`.")] = ()
-    wait: Annotated[float, Meta(ge=0, le=3600, description="Seconds a call may wait for room before 429.")] = 0.0
+    estimate: Estimated = "likely"
+    wait: Wait = 0.0
+    on_store_failure: Failing = "local"
+
+    def __post_init__(self) -> None:
+        if self.requests is self.input_tokens is self.output_tokens is None:
+            raise ValueError("a limit needs `requests`, `input_tokens` or `output_tokens`")
+
+
+class OfKeys(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the limits are held that a key or a token brings."""
+
+    estimate: Estimated = "likely"
+    wait: Wait = 0.0
+    on_store_failure: Failing = "local"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    limits: Annotated[tuple[Limit, ...], Meta(min_length=1, description="All must have room.")]
+    limits: Annotated[
+        tuple[Limit, ...], Meta(description="All must have room; empty: only what keys and tokens bring.")
+    ] = ()
+    of_keys: Annotated[OfKeys, Meta(description="How the limits are held that a key or a token brings.")] = field(
+        default_factory=OfKeys
+    )
+    default_max_tokens: Annotated[
+        int,
+        Meta(ge=1, le=10**6, description="Output expected where a client sets no limit; by `most`, the limit it gets."),
+    ] = 4096
     operations: Annotated[tuple[Operation, ...], Meta(description="What counts as a call.")] = (
         "chat",
         "text_completion",
@@ -50,90 +99,135 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
 
 
+Asked: TypeAlias = list[tuple[Count, RateClaim]]
+"""What one attempt claims."""
+
+
 class RateLimit(Plugin[Settings]):
-    """Takes from every limit that fits the call, waits where it may, or refuses."""
+    """Takes from every limit that fits, waits where it may, or refuses; settles tokens when the reply is over."""
+
+    enforces: ClassVar[frozenset[Enforced]] = frozenset({"limits"})
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         names = [limit.name for limit in settings.limits]
         if len(set(names)) < len(names):
             raise ValueError("two limits have the same name")
-        self._limits = tuple(_Limit(limit) for limit in settings.limits)
+        if host.workers > 1 and not host.shared:
+            raise ValueError(f"per-process limits with {host.workers} workers: set counters.url")
+        self._limits = tuple(_ready(limit) for limit in settings.limits)
+        own = settings.of_keys
+        holding = Holding(own.estimate, own.wait, own.on_store_failure)
+        self._allowed = lru_cache(maxsize=1024)(partial(allowed, holding=holding))
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
-        if call.operation not in self.settings.operations:
+        found = self._counts(call)
+        if not found:
             return await handler(call)
-        claims = [limit.claim(call, self.host) for limit in self._limits if limit.fits(call.model)]
-        if claims:
-            tell(call.reply_headers, await self._taken(call, claims))
-        return await handler(call)
+        before = len(call.attempts)
+        claims = self._claims(call, found)
+        tell(call.reply_headers, await self._taken(call, claims))
+        if all(count.kind == "requests" for count, _ in claims):
+            return await handler(call)
+        return await self._settled(call, handler, claims, before)
 
-    async def _taken(self, call: Call, claims: list[_Claim]) -> list[Standing]:
+    def _counts(self, call: Call) -> list[tuple[Count, str]]:
+        """Those that fit the call, and whose they are."""
+        found: list[tuple[Count, str]] = []
+        for limit in self._limits if call.operation in self.settings.operations else ():
+            if limit.fits(call.model):
+                who = limit.who(call, self.host)
+                found += [(count, who) for count in limit.counts]
+        allowance = call.caller.allowance
+        if allowance is not None and allowance.limits and self._holds_keys(call):
+            found += [(count, bearer(call, count)) for count in self._allowed(allowance.limits)]
+        return found
+
+    def _holds_keys(self, call: Call) -> bool:
+        """What a key brings is for whole calls that spend, whatever `operations` says; the innermost counts it."""
+        return call.attempt is None and call.operation in SPENDING and "limits" not in self.host.enforced
+
+    def _claims(self, call: Call, found: Sequence[tuple[Count, str]]) -> Asked:
+        default = self.settings.default_max_tokens
+        if any(count.kind == "output" and count.holding.estimate == "most" for count, _ in found):
+            bounded(call, default)
+        amounts = [(count, who, count.amount(call, default)) for count, who in found]
+        return [(count, count.claim(who, amount)) for count, who, amount in amounts if amount is not None]
+
+    async def _taken(self, call: Call, claims: Asked) -> list[Standing]:
         began = self.host.clock.monotonic()
         while True:
             grants = await self.host.rates.take([claim for _, claim in claims])
-            standings = [
-                Standing(limit.name, claim, grant) for (limit, claim), grant in zip(claims, grants, strict=True)
-            ]
-            short = [(limit, grant) for (limit, _), grant in zip(claims, grants, strict=True) if not grant.allowed]
+            standings = [Standing(count, claim, grant) for (count, claim), grant in zip(claims, grants, strict=True)]
+            short = [standing for standing in standings if not standing.grant.allowed]
             if not short:
                 return standings
             waited = self.host.clock.monotonic() - began
-            if any(waited + grant.retry_after > limit.wait for limit, grant in short):
-                raise _refusal(standings)
+            if any(_never(one) or waited + one.grant.retry_after > one.what.wait for one in short):
+                raise _refusal(standings, short)
             with call.waiting():
-                await sleep(max(grant.retry_after for _, grant in short))
+                await sleep(max(one.grant.retry_after for one in short))
+
+    async def _settled(self, call: Call, handler: Handler, claims: Asked, before: int) -> Reply:
+        """Tokens are settled by what all attempts of this run used, as the ledger has it, whatever the end."""
+        tokens = [(count, [claim]) for count, claim in claims if count.kind != "requests"]
+        opening = partial(self._opening, call, tokens, before)
+        call.notes.openings.append(opening)
+        try:
+            return await handler(call)
+        finally:
+            call.notes.openings.remove(opening)
+            attempts = call.attempts[before:] if call.attempt is None else [call.attempt]
+            for count, held in tokens:
+                self._correct(held, used_of(attempts, call, count, held[0].amount))
+
+    async def _opening(
+        self, call: Call, tokens: list[tuple[Count, list[RateClaim]]], before: int, attempt: Call
+    ) -> None:
+        """Another attempt is another claim, where a limit is never to be passed; else its use is settled after."""
+        if call.attempt is not None or len(call.attempts) - before < 2:
+            return
+        again = [(count, held[0]) for count, held in tokens if count.holding.estimate == "most"]
+        if not again:
+            return
+        try:
+            await self._taken(attempt, again)
+        except SidegateError as error:
+            error.plugin = error.plugin or (call.notes.frame.name if call.notes.frame is not None else None)
+            raise
+        for (_, claim), held in zip(again, [held for c, held in tokens if c.holding.estimate == "most"], strict=True):
+            held.append(claim)
+
+    def _correct(self, held: list[RateClaim], used: int) -> None:
+        """One after the other up to what was claimed; the last takes what is over."""
+        for claim in held[:-1]:
+            self.host.rates.correct(claim, min(used, claim.amount))
+            used = max(0, used - claim.amount)
+        self.host.rates.correct(held[-1], used)
 
 
-class _Limit:
-    def __init__(self, limit: Limit) -> None:
-        self.name = limit.name
-        self.requests = limit.requests
-        self.period = _SECONDS[limit.period] if isinstance(limit.period, str) else limit.period
-        self.wait = limit.wait
-        self._per = [_WHO[kind] for kind in limit.per]
-        self._exact = frozenset(limit.models)
-        self._beginnings = tuple(model[:-1] for model in limit.models if model.endswith("*"))
-
-    def fits(self, model: str) -> bool:
-        return not self._exact or model in self._exact or model.startswith(self._beginnings)
-
-    def claim(self, call: Call, host: Host) -> _Claim:
-        key = "\x1f".join(["rate", self.name, *[who(call, host) or _NONE for who in self._per]])
-        return self, RateClaim(key, self.requests, self.period)
+def _ready(limit: Limit) -> Limits:
+    period = SECONDS[limit.period] if isinstance(limit.period, str) else limit.period
+    holding = Holding(limit.estimate, limit.wait, limit.on_store_failure)
+    amounts = limit.requests, limit.input_tokens, limit.output_tokens
+    return Limits(limit.name, counts(limit.name, amounts, period, holding), limit.per, limit.models)
 
 
-def _configured(call: Call, host: Host) -> str | None:
-    """The name or pattern of the config that the model goes by: names nobody configured must not fill the memory."""
-    names = [known.name for known in host.models]
-    if call.model in names:
-        return call.model
-    return max(
-        (name for name in names if name.endswith("*") and call.model.startswith(name[:-1])), key=len, default=None
-    )
+def _never(standing: Standing) -> bool:
+    """More than the limit is: no waiting helps."""
+    return standing.claim.amount > standing.what.limit
 
 
-_WHO: dict[str, Callable[[Call, Host], str | None]] = {
-    "caller": lambda call, _: call.caller.name,
-    "end_user": lambda call, _: call.end_user,
-    "key": lambda call, _: call.caller.key_id,
-    "team": lambda call, _: call.caller.team,
-    "model": _configured,
-    "route": lambda call, _: call.route,
-}
-
-
-_Claim: TypeAlias = tuple[_Limit, RateClaim]
-
-
-def _refusal(standings: list[Standing]) -> Refusal:
-    shortest = max(standings, key=lambda standing: standing.grant.retry_after)
+def _refusal(standings: list[Standing], short: list[Standing]) -> Refusal:
+    worst = max(short, key=lambda standing: (_never(standing), standing.grant.retry_after))
+    count, claim, grant = worst
     headers: dict[str, str] = {}
     tell(headers, standings)
-    return Refusal(
-        429,
-        "rate_limit_exceeded",
-        f"Rate limit {shortest.name!r} exceeded: {shortest.claim.limit} requests in {shortest.claim.period:g} s.",
-        retry_after=shortest.grant.retry_after,
-        headers=headers,
-    )
+    message = f"Rate limit {count.name!r} exceeded: {count.said}."
+    if count.kind != "requests":
+        message = f"{message[:-1]}; this call may need {claim.amount}, and {grant.remaining} are left."
+    if _never(worst):
+        message += " It can never be let through as it is."
+        headers["x-should-retry"] = "false"
+    retry_after = None if _never(worst) else grant.retry_after
+    return Refusal(429, "rate_limit_exceeded", message, retry_after=retry_after, headers=headers)

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from sidegate.calls import Calls
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock, Host, Log
+from sidegate.contract.keys import NoKeys
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
 from sidegate.counters.opening import Counters
@@ -25,8 +27,9 @@ from sidegate.live import Live
 from sidegate.loader import LoadedPipeline, load, start, stop
 from sidegate.pipeline import chain
 from sidegate.prices.book import PriceBook
-from sidegate.records import answer_calls, answer_models, answer_usage, cancel_call
+from sidegate.records import answer_models, answer_usage
 from sidegate.settings import Settings
+from sidegate.signals.opening import open_signals
 from sidegate.telemetry.metrics import Metrics
 from sidegate.upstream.catalogue import make_circuits, make_upstreams
 from sidegate.upstream.choice import Catalogue
@@ -86,7 +89,7 @@ class Service:
             http=self.client,
             models=self.catalogue.models(),
             ledger=self.ledger,
-            keys=self.keys,
+            keys=self.keys if settings.ledger.url else NoKeys(),
             state=Path(settings.state),
             workers=settings.workers,
             prices=self.prices,
@@ -96,6 +99,8 @@ class Service:
         self.live = Live(
             clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
         )
+        signals = open_signals(self.counters.store, seconds=counted.signal_wait, workers=settings.workers)
+        self.calls = Calls(self.live, self.ledger, clock, signals)
         self.handlers: Mapping[str, Handler] = {
             name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
         }
@@ -119,8 +124,10 @@ class Service:
             await self.counters.start()
             if self.counters.trouble is not None:
                 self.told.append(f"{self.counters.trouble}: see on_store_failure of each limit")
+            await self.calls.start()
             await start(self.plugins)
         except BaseException:
+            await self.calls.stop()
             await self.counters.stop()
             await self.client.stop()
             await self.transport.stop()
@@ -137,6 +144,7 @@ class Service:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
         await stop(self.plugins)
+        await self.calls.stop()
         await self.counters.stop()
         await self.client.stop()
         await self.transport.stop()
@@ -161,18 +169,20 @@ class Service:
             case "models":
                 return await answer_models(call, self.catalogue, self.created)
             case "calls":
-                return await answer_calls(call, self.live, self.ledger, self.clock)
+                return await self.calls.answer(call)
             case "usage":
                 return await answer_usage(call, self.reports, self.clock)
             case "cancel":
-                return await cancel_call(call, self.live)
+                return await self.calls.cancel(call)
             case _:
                 if not self.ledger.room:
                     raise Refusal(503, "ledger_unavailable", "The gateway cannot record calls.", retry_after=5)
                 return await router(call)
 
     async def _ask(self, call: Call) -> Reply:
-        """An attempt asks its provider: it is on record before, and held of budgets where a plugin says so."""
+        """An attempt asks its provider: it is on record before, counted and held of budgets where plugins say so."""
+        for opening in call.notes.openings:
+            await opening(call)
         if call.notes.reserve is None:
             self.ledger.opened(call)
         else:

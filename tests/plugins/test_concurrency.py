@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from sidegate.contract import Attempt, Call, Caller, Chunk, Host, Reply, Text
+from sidegate.contract import Attempt, Call, Caller, Chunk, Host, Reply, SlotClaim, Text
+from sidegate.contract.allowance import Allowance
 from sidegate.counters.slots import LocalSlots
 from sidegate.errors import Refusal
-from sidegate_plugins.concurrency import Concurrency, Limit, Settings
+from sidegate_plugins.concurrency import Concurrency, Limit, OfKeys, Settings
 from tests.plugins.calls import EPOCH, HandClock, ListOutlet, a_call, a_host, answer, failing
 
 CLOCK = HandClock()
@@ -209,3 +213,79 @@ def test_settings_that_mean_nothing_are_refused(limit: dict[str, Any]) -> None:
     msgspec.convert({"limits": [good]}, Settings)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"limits": [good | limit]}, Settings)
+
+
+# --- what keys bring, and stores --------------------------------------------------------------------------------------
+
+
+def a_bearer(calls: int, key: str | None = "k1", name: str = "ann") -> Caller:
+    return Caller(name, key_id=key, allowance=Allowance(concurrency=calls))
+
+
+@pytest.mark.parametrize("operation", ["chat", "embeddings", "text_completion"])
+async def test_what_a_key_may_have_at_a_time_holds_for_all_that_spends(operation: str) -> None:
+    provider = Provider()
+    plugin = a_plugin(a_host(CLOCK), operations=("chat",))
+    task = await begun(plugin, provider, a_call(CLOCK, caller=a_bearer(1), operation=operation))
+    await refused(plugin, a_call(CLOCK, caller=a_bearer(1, name="other name of the same key")))
+    for caller in (a_bearer(1, key="k2"), a_bearer(1, key=None), Caller("ann", key_id="k1")):
+        await plugin(a_call(CLOCK, caller=caller), answer)
+    for other in ("calls", "models"):
+        await plugin(a_call(CLOCK, caller=a_bearer(1), operation=other), answer)
+    await provider.say(2)
+    await task
+    assert plugin.enforces == {"concurrency"}
+
+
+async def test_of_two_plugins_the_inner_one_holds_what_a_key_brings() -> None:
+    host = a_host(CLOCK)
+    outer = Concurrency(Settings(), replace(host, enforced=frozenset({"concurrency"})))
+    inner = a_plugin(host)
+
+    async def through(call: Call) -> Reply:
+        return await inner(call, answer)
+
+    await outer(a_call(CLOCK, caller=a_bearer(1)), through)
+    attempt = an_attempt("small")
+    attempt.caller = a_bearer(1)
+    provider = Provider()
+    task = await begun(inner, provider, a_call(CLOCK, caller=a_bearer(1)))
+    await inner(attempt, answer)
+    await provider.say(2)
+    await task
+
+
+async def test_a_key_that_is_full_waits_as_the_settings_say() -> None:
+    provider = Provider()
+    plugin = a_plugin(a_host(CLOCK), of_keys=OfKeys(queue=1, wait=30))
+    first = await begun(plugin, provider, a_call(CLOCK, caller=a_bearer(1)))
+    second = await begun(plugin, provider, a_call(CLOCK, caller=a_bearer(1)))
+    await refused(plugin, a_call(CLOCK, caller=a_bearer(1)))
+    await provider.say(2)
+    await asyncio.gather(first, second)
+
+
+class Slots:
+    """Keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.claims: list[SlotClaim] = []
+
+    def hold(self, claims: Sequence[SlotClaim]) -> nullcontext[None]:
+        self.claims += claims
+        return nullcontext()
+
+
+async def test_all_that_a_call_needs_is_asked_in_one_go_with_what_each_limit_says_of_failures() -> None:
+    slots = Slots()
+    limits = a_limit("a", on_store_failure="deny"), a_limit("b", per=())
+    plugin = a_plugin(replace(a_host(CLOCK), slots=slots), *limits, of_keys=OfKeys(on_store_failure="allow"))
+    await plugin(a_call(CLOCK, caller=a_bearer(3)), answer)
+    assert [claim.on_store_failure for claim in slots.claims] == ["deny", "local", "allow"]
+    assert len({claim.key for claim in slots.claims}) == 3
+
+
+async def test_limits_of_one_process_are_refused_where_there_are_several() -> None:
+    with pytest.raises(ValueError, match=r"2 workers: set counters\.url"):
+        a_plugin(replace(a_host(CLOCK), workers=2), a_limit())
+    a_plugin(replace(a_host(CLOCK), workers=2, shared=True), a_limit())

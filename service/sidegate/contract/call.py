@@ -48,7 +48,6 @@ class Asked:
     wrong: SidegateError | None = None
     """What is wrong with the request, where it could not be read: plugins go first, then this is its answer."""
     peer: Peer | None = None
-    """Who the other end of the connection has proved to be, by a certificate."""
     read: Callable[[], Request] | None = None
     """Decodes the whole meaning of the body; raises `BadRequest`."""
 
@@ -65,6 +64,8 @@ class Notes:
     """Nano-USD of an attempt that is over; `None` where that is unknown. The core settles by it."""
     reserve: Callable[[Call], Awaitable[None]] | None = None
     """Awaited by the core with an attempt's own call, right before its provider is reached; may refuse."""
+    openings: list[Callable[[Call], Awaitable[None]]] = field(default_factory=list)
+    """Awaited by the core with an attempt's own call, before `reserve`; may refuse."""
     first_token: float | None = None
     """When the first token left for the client, monotonic seconds."""
     stop: SidegateError | None = None
