@@ -353,7 +353,7 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
         ),
         (
             {"providers": provider(dialect="opnai")},
-            "providers.one.dialect: expected one of `openai`, `anthropic`, `demo`, did you mean `openai`?",
+            "providers.one.dialect: expected one of `openai`, `anthropic`, `gemini`, `demo`, did you mean `openai`?",
         ),
         ({"providers": provider(settings={"a": 1})}, "providers.one.settings: only the demo provider has settings"),
         ({"providers": {"one": {}}}, "providers.one: missing required field `dialect`"),
@@ -414,8 +414,8 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
         (
             {"routes": [{"name": "r", "pipeline": "main", "operations": ["chat", "chta"]}]},
             (
-                "routes[0].operations[1]: expected one of `chat`, `text_completion`, `embeddings`, `models`, `calls`, "
-                "`usage`, did you mean `chat`?"
+                "routes[0].operations[1]: expected one of `chat`, `text_completion`, `embeddings`, `count_tokens`, "
+                "`models`, `calls`, `usage`, did you mean `chat`?"
             ),
         ),
         ({"listen": {"port": 9}, "admin": {"port": 9}}, "admin: listens where `listen` does, on port 9"),

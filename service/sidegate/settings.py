@@ -122,8 +122,15 @@ class Circuit(Strict, frozen=True, kw_only=True):
 class Provider(Strict, frozen=True, kw_only=True):
     """An upstream: what it speaks, where it is, which key it takes."""
 
-    dialect: Annotated[Literal["openai", "anthropic", "demo"], Meta(description="What the provider speaks.")]
+    dialect: Annotated[
+        Literal["openai", "openai_responses", "anthropic", "gemini", "demo"],
+        Meta(description="What the provider speaks."),
+    ]
     base_url: Annotated[str, Meta(description="Without the dialect's own path; the vendor's if left out.")] = ""
+    responses: Annotated[
+        bool | None,
+        Meta(description="Whether one of `openai` serves `/responses` too; if left out, only OpenAI itself does."),
+    ] = None
     api_key: Annotated[str, Meta(description="The key sent to the provider; `${NAME}` or `api_key_file`.")] = ""
     api_key_file: Annotated[str, Meta(description="A file that holds the key.")] = ""
     api_keys: Annotated[tuple[str, ...], Meta(description="Several keys, used in turn; empty ones are left out.")] = ()
@@ -215,7 +222,7 @@ class Route(Strict, frozen=True, kw_only=True):
         str, Meta(pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="Path before the API's own, such as /team-a.")
     ] = ""
     operations: Annotated[
-        tuple[Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"], ...],
+        tuple[Literal["chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage"], ...],
         Meta(description="All if left out."),
     ] = ()
     on_disconnect: Annotated[
@@ -264,6 +271,10 @@ class Counters(Strict, frozen=True, kw_only=True):
     lease: Annotated[
         float, Meta(ge=1, le=3600, description="Seconds after which slots of a gateway that was killed come free.")
     ] = 30
+
+    signal_wait: Annotated[
+        float, Meta(ge=0.01, le=10, description="Seconds that the other gateways have to say whether a call is theirs.")
+    ] = 0.5
 
     def __post_init__(self) -> None:
         if self.url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,17 @@ from sidegate.settings import Choice, Ledger, Listener, Provider, Route, Setting
 
 L = TypeVar("L", bound=Listener)
 
-_VENDORS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
-"""Base URLs of https://platform.openai.com/docs/api-reference and https://docs.anthropic.com/en/api/overview."""
+_VENDORS = {
+    "openai": "https://api.openai.com/v1",
+    "openai_responses": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+}
+"""Base URLs of https://platform.openai.com/docs/api-reference, https://docs.anthropic.com/en/api/overview and
+https://ai.google.dev/api."""
+
+_VERSION = re.compile(r"/v\d\w*(/|$)")
+"""Of Gemini's API, in a base URL. Where there is none it is `v1beta`, which knows all that the others do."""
 
 
 def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
@@ -44,7 +54,10 @@ def _with_paths(listener: L, base: Path) -> L:
 
 def _with_url(provider: Provider) -> Provider:
     url = provider.base_url.rstrip("/") or _VENDORS.get(provider.dialect, "")
-    return replace(provider, base_url=url)
+    if provider.dialect == "gemini" and not _VERSION.search(url):
+        url += "/v1beta"
+    responses = url == _VENDORS["openai"] if provider.responses is None else provider.responses
+    return replace(provider, base_url=url, responses=responses)
 
 
 def _ledger_url(ledger: Ledger, state: Path) -> str:

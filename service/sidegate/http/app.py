@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from sidegate.http.calls import CallEndpoint
+from sidegate.http.gemini import VERSIONS, gemini_calls
 from sidegate.http.health import add_health
 from sidegate.http.outermost import expectation, outermost
 from sidegate.http.records import RecordEndpoint
@@ -21,9 +22,12 @@ CALLS = {
     "/v1/chat/completions": "openai.chat",
     "/v1/completions": "openai.completions",
     "/v1/embeddings": "openai.embeddings",
+    "/v1/responses": "openai.responses",
     "/v1/messages": "anthropic.messages",
 }
-"""Client paths, below a route's prefix, and the dialect spoken there."""
+"""Client paths, below a route's prefix, and the dialect spoken there; those of Gemini are in `http/gemini.py`."""
+
+OPERATIONS = ("chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage")
 
 
 def make_app(service: Service) -> web.Application:
@@ -42,20 +46,20 @@ def make_app(service: Service) -> web.Application:
 
 def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]]:
     handler = service.handlers[route.pipeline]
-    served = route.operations or ("chat", "text_completion", "embeddings", "models", "calls", "usage")
+    served = route.operations or OPERATIONS
     found: list[tuple[str, Endpoint, str]] = [
         (route.prefix + path, CallEndpoint(service, route, handler, DIALECTS[name]).answer, "POST")
         for path, name in CALLS.items()
         if DIALECTS[name].operation in served
     ]
+    found += gemini_calls(service, route, handler, served)
     if "models" in served:
-        models = _by_vendor(
-            *(
-                RecordEndpoint(service, route, handler, "models", DIALECTS[n]).answer
-                for n in ("openai.chat", "anthropic.messages")
-            )
-        )
-        found += [(route.prefix + "/v1/models", models, "GET"), (route.prefix + "/v1/models/{id:.+}", models, "GET")]
+        vendors = ("openai.chat", "anthropic.messages", "gemini.generate")
+        each = [RecordEndpoint(service, route, handler, "models", DIALECTS[name]).answer for name in vendors]
+        for version in VERSIONS:
+            models = _by_vendor(*each) if version == "v1" else each[-1]
+            path = f"{route.prefix}/{version}/models"
+            found += [(path, models, "GET"), (path + "/{id:.+}", models, "GET")]
     if "calls" in served:
         calls = RecordEndpoint(service, route, handler, "calls", Own()).answer
         cancel = RecordEndpoint(service, route, handler, "cancel", Own()).answer
@@ -67,10 +71,16 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
     return found
 
 
-def _by_vendor(openai: Endpoint, anthropic: Endpoint) -> Endpoint:
-    """Two vendors ask for models at one path; only Anthropic's clients name an API version."""
+def _by_vendor(openai: Endpoint, anthropic: Endpoint, gemini: Endpoint) -> Endpoint:
+    """Three vendors ask for models at one path; only Anthropic's clients name an API version, and Google's say who they
+    are by headers of their own."""
 
     async def models(request: web.Request) -> web.StreamResponse:
-        return await (anthropic if "anthropic-version" in request.headers else openai)(request)
+        headers = request.headers
+        if "anthropic-version" in headers:
+            return await anthropic(request)
+        if "x-goog-api-key" in headers or "x-goog-api-client" in headers:
+            return await gemini(request)
+        return await openai(request)
 
     return models

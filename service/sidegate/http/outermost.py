@@ -73,6 +73,8 @@ def _plain(request: web.Request, error: SidegateError) -> web.Response:
 
 def _voice(path: str) -> Voice:
     """The words of a path that nobody serves: those of the vendor whose path it most looks like."""
+    if "/v1beta/" in path or "/v1alpha/" in path or ("/models/" in path and ":" in path):
+        return DIALECTS["gemini.generate"]
     if "/v1/messages" in path:
         return DIALECTS["anthropic.messages"]
     if "/v1/calls" in path or "/v1/usage" in path or "/v1/" not in path:

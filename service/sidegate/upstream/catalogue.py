@@ -20,7 +20,9 @@ from sidegate.wire.registry import DIALECTS
 
 SPEAKS = {
     "openai": ("openai.chat", "openai.completions", "openai.embeddings"),
+    "openai_responses": ("openai.responses", "openai.embeddings"),
     "anthropic": ("anthropic.messages",),
+    "gemini": ("gemini.generate", "gemini.batch_embed", "gemini.embed", "gemini.count_tokens"),
 }
 """The dialects of a kind of provider; the first of an operation is the one others are translated to."""
 
@@ -74,5 +76,7 @@ def _provider(
         demo = convert_settings(settings.settings, DemoSettings, f"providers.{name}.settings", mistakes)
         mistakes.raise_any()
         return Demo(demo or DemoSettings(), clock)
-    speaks = tuple(DIALECTS[dialect] for dialect in SPEAKS[settings.dialect])
-    return HttpProvider(settings, speaks, credentials, transport, clock)
+    speaks = SPEAKS[settings.dialect]
+    if settings.dialect == "openai" and settings.responses:
+        speaks += ("openai.responses",)
+    return HttpProvider(settings, tuple(DIALECTS[each] for each in speaks), credentials, transport, clock)

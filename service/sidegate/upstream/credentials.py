@@ -121,10 +121,13 @@ def is_spent(error: ProviderError) -> bool:
 def auth_headers(dialect: str, key: str) -> dict[str, str]:
     """How a kind of provider is sent a key.
 
-    https://platform.openai.com/docs/api-reference/authentication, https://docs.anthropic.com/en/api/versioning
+    https://platform.openai.com/docs/api-reference/authentication, https://docs.anthropic.com/en/api/versioning,
+    https://ai.google.dev/gemini-api/docs/api-key
     """
     if dialect == "anthropic":
         return {"x-api-key": key, "anthropic-version": TRANSLATED_VERSION}
+    if dialect == "gemini":
+        return {"x-goog-api-key": key} if key else {}
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

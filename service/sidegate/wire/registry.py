@@ -7,6 +7,9 @@ from types import MappingProxyType
 
 from sidegate.wire.anthropic import AnthropicMessages
 from sidegate.wire.dialect import Dialect
+from sidegate.wire.gemini import GeminiGenerate
+from sidegate.wire.gemini_embeddings import GeminiBatchEmbed, GeminiEmbed
+from sidegate.wire.gemini_tokens import GeminiCountTokens
 from sidegate.wire.openai_chat import OpenAIChat
 from sidegate.wire.openai_completions import OpenAICompletions
 from sidegate.wire.openai_embeddings import OpenAIEmbeddings
@@ -18,6 +21,10 @@ _ALL: tuple[Dialect, ...] = (
     OpenAIEmbeddings(),
     OpenAIResponses(),
     AnthropicMessages(),
+    GeminiGenerate(),
+    GeminiBatchEmbed(),
+    GeminiEmbed(),
+    GeminiCountTokens(),
 )
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _ALL})

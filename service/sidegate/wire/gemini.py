@@ -1,0 +1,105 @@
+"""The dialect of the Gemini API: https://ai.google.dev/api/generate-content.
+
+gemini_event     events and bodies, decoded narrowly     gemini_fields    names in two cases, and lists of one
+gemini_splitter  SSE, and arrays, into events            gemini_content   parts of a request
+gemini_calls     calls across events                     gemini_schema    OpenAPI schemas as JSON Schema
+gemini_meter     what every reply is measured by         gemini_request   requests, read
+gemini_reply     events and bodies into parts            gemini_outgoing  requests, written
+gemini_saying    parts into Gemini's own                 gemini_error     errors both ways
+gemini_stream    ... as a stream                         gemini_usage     token counts, finish reasons
+gemini_body      ... as a body                           gemini_path      models in paths
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from sidegate.contract.meaning import Part, Request
+from sidegate.errors import BadRequest, ProviderError, SidegateError
+from sidegate.wire import gemini_error, gemini_outgoing, gemini_path, gemini_reply, gemini_request
+from sidegate.wire.body import encode
+from sidegate.wire.dialect import Assembler, Encoder, Envelope, Events, Fields, Meter
+from sidegate.wire.gemini_body import GeminiAssembler
+from sidegate.wire.gemini_fields import one_case
+from sidegate.wire.gemini_meter import GeminiMeter
+from sidegate.wire.gemini_splitter import GeminiSplitter
+from sidegate.wire.gemini_stream import GeminiEncoder
+
+
+class InPath:
+    """What all dialects of Gemini share: the model and the method stand in the path, errors are `google.rpc.Status`.
+
+    SDKs take any comment in a stream for a reply that is none, so there are none.
+    """
+
+    comments = False
+    terminator = b""
+    in_path: ClassVar[bool] = True
+    path = ""
+    method = ""
+
+    def splitter(self) -> Events:
+        return GeminiSplitter()
+
+    def place(self, fields: Fields, *, model: str, stream: bool) -> Fields:
+        placed = one_case(fields)
+        placed["model"] = encode(model)
+        placed.pop("stream", None)
+        if stream:
+            placed["stream"] = encode(True)
+        return placed
+
+    def locate(self, model: str, stream: bool) -> str:
+        return gemini_path.located(model, self.method)
+
+    def adapt(self, fields: Fields, *, model: str, stream: bool) -> Fields:
+        return {name: raw for name, raw in fields.items() if name not in ("model", "stream")}
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return gemini_error.read_error(status, headers, body)
+
+    def write_error(self, error: SidegateError, request_id: str) -> bytes:
+        return gemini_error.write_error(error, request_id)
+
+    def write_error_event(self, error: SidegateError, request_id: str) -> bytes:
+        return gemini_error.write_error_event(error, request_id)
+
+
+class GeminiGenerate(InPath):
+    """The `Dialect` of `generateContent` and `streamGenerateContent`."""
+
+    name = "gemini.generate"
+    operation = "chat"
+    method = "generateContent"
+
+    def locate(self, model: str, stream: bool) -> str:
+        return gemini_path.located(model, "streamGenerateContent" if stream else self.method) + "?alt=sse" * stream
+
+    def read_request(self, fields: Fields) -> Request:
+        try:
+            return gemini_request.read_request(fields)
+        except RecursionError as error:
+            raise BadRequest("The body is nested too deeply.") from error
+
+    def write_request(self, request: Request, dropped: list[str]) -> dict[str, Any]:
+        return gemini_outgoing.write_request(request, dropped)
+
+    def adapt(self, fields: Fields, *, model: str, stream: bool) -> Fields:
+        """Usage needs no wish: Gemini always tells it."""
+        return gemini_outgoing.folded(super().adapt(fields, model=model, stream=stream))
+
+    def meter(self) -> Meter:
+        return GeminiMeter()
+
+    def read_event(self, raw: bytes) -> tuple[Part, ...]:
+        return gemini_reply.read_event(raw)
+
+    def read_whole(self, raw: bytes) -> tuple[Part, ...]:
+        return gemini_reply.read_whole(raw)
+
+    def encoder(self, envelope: Envelope) -> Encoder:
+        return GeminiEncoder(envelope)
+
+    def assembler(self, envelope: Envelope) -> Assembler:
+        return GeminiAssembler(envelope)

@@ -1,0 +1,306 @@
+"""Requests of Gemini's `generateContent`, read: strictly typed, each error naming its field.
+
+Source: https://ai.google.dev/api/generate-content. Fields of `generationConfig` without a word here are in `extra` by
+their full names, such as `generationConfig.speechConfig`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sidegate.contract.meaning import (
+    Content,
+    Message,
+    ReasoningContent,
+    Request,
+    ResponseFormat,
+    TextContent,
+    Tool,
+    ToolUse,
+)
+from sidegate.errors import BadRequest
+from sidegate.wire.body import UNREADABLE, convert, wrong_type
+from sidegate.wire.dialect import Fields
+from sidegate.wire.gemini_content import FunctionCall, FunctionResponse, Part, read_part, read_result, standard
+from sidegate.wire.gemini_fields import CONFIG, known, read_as, renamed, several
+from sidegate.wire.gemini_schema import json_schema
+from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Temperature, Tokens
+
+
+class _Content(Struct):
+    parts: Any = None
+    role: Literal["user", "model", "function", "system"] | None = None
+
+
+class _Thinking(Struct, rename="camel"):
+    include_thoughts: bool | None = None
+    thinking_budget: int | None = None
+    thinking_level: str | None = None
+
+
+class Config(Struct, rename="camel"):
+    """A `generationConfig`."""
+
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    top_k: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
+    max_output_tokens: Tokens | None = None
+    stop_sequences: Annotated[list[str], Meta(max_length=64)] | None = None
+    candidate_count: Annotated[int, Meta(ge=1, le=128)] | None = None
+    seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    response_mime_type: str | None = None
+    response_schema: Any = None
+    response_json_schema: Any = None
+    thinking_config: Any = None
+
+
+class _Declared(Struct, rename="camel"):
+    name: Name
+    description: str | None = None
+    parameters: Any = None
+    parameters_json_schema: Any = None
+
+
+class _Calling(Struct, rename="camel"):
+    mode: str | None = None
+    allowed_function_names: list[str] | None = None
+
+
+class _Tools(Struct, rename="camel"):
+    function_declarations: Any = None
+
+
+class _ToolConfig(Struct, rename="camel"):
+    function_calling_config: Any = None
+
+
+class GenerateRequest(Struct, rename="camel"):
+    """What is understood; other fields are the request's `extra`."""
+
+    model: Name
+    contents: Any
+    stream: bool | None = None
+    system_instruction: Any = None
+    tools: Any = None
+    tool_config: Any = None
+    generation_config: dict[str, Any] | None = None
+
+
+_DECODER = msgspec.json.Decoder(GenerateRequest)
+_KNOWN = frozenset(GenerateRequest.__struct_encode_fields__)
+_CONFIG = known(Config)
+_MODES = {"AUTO": "auto", "ANY": "required", "NONE": "none"}
+
+
+def read_request(fields: Fields) -> Request:
+    """The request. Raises `BadRequest` naming the field that is wrong or missing."""
+    asked = convert({name: raw for name, raw in fields.items() if name in _KNOWN}, _DECODER)
+    extra = _extra(fields)
+    told = renamed(asked.generation_config or {}, Config)
+    config = read_as(told, Config, "generationConfig")
+    extra.update({CONFIG + name: value for name, value in told.items() if name not in _CONFIG and value is not None})
+    if extra.get(CONFIG + "responseModalities") == ["TEXT"]:
+        # What it is without being said, and what some clients always say.
+        del extra[CONFIG + "responseModalities"]
+    tools = _tools(asked.tools, extra)
+    budget, effort = _thinking(config.thinking_config, extra)
+    return Request(
+        model=asked.model,
+        messages=_messages(asked),
+        stream=bool(asked.stream),
+        max_tokens=config.max_output_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        stop=tuple(config.stop_sequences or ()),
+        seed=config.seed,
+        frequency_penalty=config.frequency_penalty,
+        presence_penalty=config.presence_penalty,
+        choices=config.candidate_count,
+        tools=tools,
+        tool_choice=_tool_choice(asked.tool_config, extra),
+        response_format=_format(config, extra),
+        reasoning_effort=effort,
+        reasoning_tokens=budget,
+        extra=extra,
+    )
+
+
+def _extra(fields: Fields) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in fields.keys() - _KNOWN:
+        try:
+            found[name] = msgspec.json.decode(fields[name])
+        except UNREADABLE as error:
+            raise wrong_type(error, name) from error
+    return found
+
+
+def _messages(asked: GenerateRequest) -> tuple[Message, ...]:
+    contents = several(asked.contents, "contents")
+    if not contents:
+        raise BadRequest("contents: Expected `array` of length >= 1", param="contents")
+    names = _Names()
+    found: list[Message] = []
+    if asked.system_instruction is not None:
+        found.append(Message("system", _system(asked.system_instruction, names)))
+    for index, value in enumerate(contents):
+        place = f"contents[{index}]"
+        content = read_as(value, _Content, place)
+        role: Literal["system", "user", "assistant"] = "user"
+        if content.role in ("model", "system"):
+            role = "assistant" if content.role == "model" else "system"
+        found.append(Message(role, read_parts(content.parts, f"{place}.parts", names)))
+    return tuple(found)
+
+
+def _system(value: Any, names: _Names) -> tuple[Content, ...]:
+    if isinstance(value, str):
+        return (TextContent(value),)
+    content = read_as(value, _Content, "systemInstruction")
+    return read_parts(content.parts, "systemInstruction.parts", names)
+
+
+class _Names:
+    """The ids of calls. Where a call has none, it is given one, and the next result of its name answers it."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, deque[str]] = {}
+        self._count = 0
+
+    def call(self, call: FunctionCall) -> str:
+        id = call.id or self._next()
+        self._open.setdefault(call.name, deque()).append(id)
+        return id
+
+    def answer(self, answer: FunctionResponse) -> str:
+        waiting = self._open.get(answer.name)
+        if answer.id:
+            if waiting and answer.id in waiting:
+                waiting.remove(answer.id)
+            return answer.id
+        return waiting.popleft() if waiting else self._next()
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"call_{self._count}"
+
+
+def read_parts(value: Any, place: str, names: _Names) -> tuple[Content, ...]:
+    """The content of a turn. Thinking in pieces is one thought, up to the signature that binds it."""
+    found: list[Content] = []
+    for index, each in enumerate(several(value, place)):
+        where = f"{place}[{index}]"
+        part, content = read_part(each, where)
+        if part.thought:
+            _add_thought(found, part)
+            continue
+        signature = standard(part.thought_signature) if part.thought_signature else None
+        if part.function_call is not None:
+            if signature:
+                found.append(ReasoningContent(signature=signature))
+            call = read_as(part.function_call, FunctionCall, f"{where}.functionCall")
+            arguments = msgspec.json.encode(call.args or {}).decode()
+            found.append(ToolUse(names.call(call), call.name, arguments))
+            continue
+        if part.function_response is not None:
+            said = read_as(part.function_response, FunctionResponse, f"{where}.functionResponse")
+            found.append(read_result(said, names.answer(said), f"{where}.functionResponse"))
+        elif content is not None:
+            found.append(content)
+        if signature:
+            found.append(ReasoningContent(signature=signature))
+    return tuple(found)
+
+
+def _add_thought(found: list[Content], part: Part) -> None:
+    signature = standard(part.thought_signature) if part.thought_signature else None
+    text = part.text or ""
+    last = found[-1] if found else None
+    if isinstance(last, ReasoningContent) and last.text and last.signature is None:
+        found[-1] = ReasoningContent(last.text + text, signature)
+    elif text or signature:
+        found.append(ReasoningContent(text, signature))
+
+
+def _tools(value: Any, extra: dict[str, Any]) -> tuple[Tool, ...]:
+    """The functions. Gemini's own tools have no word here: they stay raw in `extra`, so that another dialect names
+    `tools` as dropped."""
+    found: list[Tool] = []
+    own: list[dict[str, Any]] = []
+    for index, each in enumerate(several(value, "tools")):
+        place = f"tools[{index}]"
+        if not isinstance(each, dict):
+            raise BadRequest(f"{place}: Expected `object`", param=place)
+        tool = renamed(each, _Tools)
+        declared = several(tool.pop("functionDeclarations", None), f"{place}.functionDeclarations")
+        found += [_tool(one, f"{place}.functionDeclarations[{at}]") for at, one in enumerate(declared)]
+        if tool:
+            own.append(tool)
+    if own:
+        extra["tools"] = own
+    return tuple(found)
+
+
+def _tool(value: Any, place: str) -> Tool:
+    declared = read_as(value, _Declared, place)
+    parameters = declared.parameters_json_schema
+    if parameters is None and declared.parameters is not None:
+        parameters = json_schema(declared.parameters, f"{place}.parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        where = f"{place}.parametersJsonSchema"
+        raise BadRequest(f"{where}: Expected `object`", param=where)
+    return Tool(declared.name, declared.description, parameters)
+
+
+def _tool_choice(value: Any, extra: dict[str, Any]) -> str | None:
+    """The choice; what more there is to a `toolConfig` keeps it whole in `extra`."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise BadRequest("toolConfig: Expected `object`", param="toolConfig")
+    told = renamed(value, _ToolConfig)
+    asked = told.pop("functionCallingConfig", None)
+    calling = _Calling() if asked is None else read_as(asked, _Calling, "toolConfig.functionCallingConfig")
+    names = calling.allowed_function_names or []
+    more = set(renamed(asked, _Calling)) - {"mode", "allowedFunctionNames"} if isinstance(asked, dict) else set()
+    choice = _MODES.get(calling.mode or "")
+    if told or more or len(names) > 1 or (calling.mode and choice is None):
+        extra["toolConfig"] = value
+    if choice == "required" and len(names) == 1:
+        return f"tool:{names[0]}"
+    return choice
+
+
+def _thinking(value: Any, extra: dict[str, Any]) -> tuple[int | None, str | None]:
+    """A budget and an effort. What more is said keeps it whole in `extra`: -1 is a budget of the model's own choice."""
+    if value is None:
+        return None, None
+    thinking = read_as(value, _Thinking, "generationConfig.thinkingConfig")
+    budget = thinking.thinking_budget
+    counted = budget if budget is not None and budget > 0 else None
+    if thinking.include_thoughts is not None or (budget is not None and counted is None):
+        extra[CONFIG + "thinkingConfig"] = value
+    level = thinking.thinking_level
+    return counted, level.lower() if level and level != "THINKING_LEVEL_UNSPECIFIED" else None
+
+
+def _format(config: Config, extra: dict[str, Any]) -> ResponseFormat | None:
+    kind = config.response_mime_type
+    schema = config.response_json_schema
+    if schema is None and config.response_schema is not None:
+        schema = json_schema(config.response_schema, "generationConfig.responseSchema")
+    if schema is not None and not isinstance(schema, dict):
+        raise BadRequest("generationConfig.responseJsonSchema: Expected `object`", param="generationConfig")
+    if kind in (None, "text/plain"):
+        return None
+    if kind != "application/json":
+        extra[CONFIG + "responseMimeType"] = kind
+        return None
+    return ResponseFormat("json_object") if schema is None else ResponseFormat("json_schema", schema)
