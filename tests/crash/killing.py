@@ -36,6 +36,7 @@ class Killable:
             )
         )
         self.url = ""
+        self.admin_url = ""
         self.log = b""
         """What it has written on standard error."""
         self._process: asyncio.subprocess.Process | None = None
@@ -58,8 +59,10 @@ class Killable:
         while "is ready" not in line:
             line = (await self._process.stderr.readline()).decode()
             self.log += line.encode()
-            assert line, f"the gateway did not start: {self.log!r}"
-        self.url = next(word for word in line.replace(")", "").split() if word.startswith("http"))
+            if not line:
+                await self._process.wait()
+                raise AssertionError(f"the gateway did not start: {self.log!r}")
+        self.url, self.admin_url = (word for word in line.replace(")", "").split() if word.startswith("http"))
         self._reading = asyncio.create_task(self._read(self._process.stderr))
 
     async def _read(self, said: asyncio.StreamReader) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
-Matching = Callable[[bytes], bool]
-
 
 @dataclass
-class Loss:
-    """An answer that is to be lost: that to the message, after so many others, that matches."""
+class Strike:
+    """What is to be done once: to the message with these bytes, after so many others like it, or to its answer."""
 
-    matching: Matching
+    containing: bytes
     left: int
+    answer: bool
+    """The message comes through whole, and its answer is lost; else it is cut where these bytes begin."""
     struck: asyncio.Event
 
 
@@ -29,14 +29,20 @@ class Link:
         self.proxy = proxy
         self.client = client
         self.server = server
-        self.losing: Loss | None = None
+        self.losing: Strike | None = None
         """The next thing the server says on this connection is not told."""
 
     async def up(self, reader: asyncio.StreamReader) -> None:
-        """From the gateway to the store, until the gateway hangs up."""
+        """From the gateway to the store, until the gateway hangs up. Raises `ConnectionError` where it is to be cut."""
         while data := await reader.read(2**16):
             await self.proxy.hindered(self.proxy.delays[0])
-            self.losing = self.losing or self.proxy.loss(data)
+            strike = self.proxy.strikes(data)
+            if strike is not None and not strike.answer:
+                self.server.write(data[: data.index(strike.containing)])
+                await self.server.drain()
+                strike.struck.set()
+                raise ConnectionResetError
+            self.losing = self.losing or strike
             self.server.write(data)
             await self.server.drain()
         await self.proxy.hindered(0)
@@ -69,7 +75,8 @@ class Link:
 class FaultProxy:
     """Stands before one server. It lets all pass until it is told otherwise; made by `fault_proxy`.
 
-    `refuse`, `black_hole` and `delay` last until `heal`; `reset`, `cut_reply` and `lose_answer` strike once.
+    `refuse`, `black_hole` and `delay` last until `heal`; `reset`, `cut_message`, `cut_reply` and `lose_answer` strike
+    once.
     """
 
     def __init__(self, url: str) -> None:
@@ -81,7 +88,7 @@ class FaultProxy:
         """Seconds by which each piece is late: to the store, from the store."""
         self._open = asyncio.Event()
         self._open.set()
-        self._losses: list[Loss] = []
+        self._strikes: list[Strike] = []
         self._budget: tuple[int, asyncio.Event] | None = None
         self._server: asyncio.Server | None = None
         self._links: set[Link] = set()
@@ -121,14 +128,20 @@ class FaultProxy:
         """The store gets the message with these bytes, and does what it says; its answer is lost and the connection
         reset. `skip` lets so many such messages pass before. Set when the store has answered.
         """
-        loss = Loss(lambda data: containing in data, skip, asyncio.Event())
-        self._losses.append(loss)
-        return loss.struck
+        return self._strike(Strike(containing, skip, True, asyncio.Event()))
+
+    def cut_message(self, containing: bytes = b"", skip: int = 0) -> asyncio.Event:
+        """The store gets what comes before these bytes, then both get a reset. Set when that is done."""
+        return self._strike(Strike(containing, skip, False, asyncio.Event()))
+
+    def _strike(self, strike: Strike) -> asyncio.Event:
+        self._strikes.append(strike)
+        return strike.struck
 
     async def heal(self) -> None:
         """All passes again, and is listened to."""
         self.delays = (0.0, 0.0)
-        self._losses.clear()
+        self._strikes.clear()
         self._budget = None
         self._open.set()
         await self._listen()
@@ -138,13 +151,14 @@ class FaultProxy:
             await asyncio.sleep(delay)
         await self._open.wait()
 
-    def loss(self, data: bytes) -> Loss | None:
-        for loss in self._losses:
-            if loss.matching(data):
-                loss.left -= 1
-                if loss.left < 0:
-                    self._losses.remove(loss)
-                    return loss
+    def strikes(self, data: bytes) -> Strike | None:
+        """What is to be done to this message, if anything is."""
+        for strike in self._strikes:
+            if strike.containing in data:
+                strike.left -= 1
+                if strike.left < 0:
+                    self._strikes.remove(strike)
+                    return strike
         return None
 
     def told(self, size: int) -> int:
@@ -194,10 +208,11 @@ class FaultProxy:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             self._links.discard(link)
+            # Before anything is awaited: this task may be cancelled once more, and both sides must be closed.
+            link.reset()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            link.reset()
 
     async def stop(self) -> None:
         await self._unlisten()

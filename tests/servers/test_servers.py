@@ -131,3 +131,19 @@ async def test_a_commit_whose_answer_is_lost_was_done(postgres_url: str, fault_p
         await writing.close()
         cursor = await directly.execute("SELECT number FROM kept ORDER BY number")
         assert await cursor.fetchall() == [(1,), (2,)]
+
+
+async def test_a_message_that_is_cut_was_not_heard(postgres_url: str, fault_proxy: Before) -> None:
+    broken = await fault_proxy(postgres_url)
+    async with await connected(postgres_url) as directly:
+        await directly.execute("CREATE TABLE kept (word text)")
+        writing = await connected(broken.url)
+        cut = broken.cut_message(b"second")
+        await writing.execute("BEGIN")
+        await writing.execute("INSERT INTO kept VALUES ('first')")
+        with pytest.raises(psycopg.OperationalError):
+            await writing.execute("INSERT INTO kept VALUES ('second')")
+        assert cut.is_set()
+        await writing.close()
+        cursor = await directly.execute("SELECT word FROM kept")
+        assert await cursor.fetchall() == []
