@@ -18,6 +18,8 @@ import sidegate.contract
 import sidegate.testing
 from sidegate.commands.check import made
 from sidegate.contract import Plugin
+from sidegate.contract.allowance import Allowance
+from sidegate.loader import lets_in
 from tests.tree import ROOT, entry_points, parsed, structs
 
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
@@ -104,6 +106,12 @@ def test_the_shipped_order(path: Path) -> None:
     (pipeline,) = yaml.safe_load(path.read_text())["pipelines"].values()
     assert [use["use"] for use in pipeline["plugins"]] == ORDER
     assert pipeline.get("attempt", []) == []
+
+
+@pytest.mark.parametrize("path", DEFAULTS, ids=[path.stem for path in DEFAULTS])
+def test_the_default_lets_issued_keys_in_and_holds_them_to_all_they_may_restrict(path: Path) -> None:
+    everything = {"models": ["x"], "limits": [{"requests": 1}], "concurrency": 1, "budgets": [{"amount_usd": 1}]}
+    assert lets_in(made(path)[1], msgspec.convert(everything, Allowance)) == ()
 
 
 def test_a_container_differs_only_in_what_it_binds_and_where_it_keeps() -> None:
