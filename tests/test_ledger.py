@@ -248,6 +248,25 @@ asyncio.run(main())
             assert await ledger.call(str(number)) is not None
 
 
+async def test_calls_that_are_refused_while_nothing_can_be_written_do_not_fill_the_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sidegate.ledger.sqlite_file.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("sidegate.ledger.postgres.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.01)
+    async with open_at(store, max_waiting=3) as ledger:
+        with store.locked():
+            for number in range(100):
+                ledger.settle(a_row(f"refused-{number}", status=503), ())
+            assert ledger.waiting == 3
+            ledger.settle(*a_call("spent"))
+            assert ledger.waiting == 4
+            await until(lambda: "cannot write" in caplog.text)
+        await ledger.flush()
+    assert store.rows("SELECT count(*) FROM calls") == [(4,)]
+    assert "97 calls that reached no provider were not recorded" in caplog.text
+
+
 # --- URLs -------------------------------------------------------------------------------------------------------------
 
 

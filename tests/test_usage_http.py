@@ -15,6 +15,7 @@ from sidegate.ledger import reporter as reporter_module
 from sidegate.ledger.report import Report
 from sidegate.ledger.report_query import Query
 from sidegate.testing import Running, demo_config, gateway
+from tests.stores import Store
 
 
 def served(**rest: Any) -> dict[str, Any]:
@@ -35,8 +36,8 @@ async def talk(http: aiohttp.ClientSession, running: Running, **calls: int) -> N
     await running.service.ledger.flush()
 
 
-async def test_a_caller_sees_its_own_usage_whatever_it_asks(http: aiohttp.ClientSession) -> None:
-    async with gateway(served()) as running:
+async def test_a_caller_sees_its_own_usage_whatever_it_asks(http: aiohttp.ClientSession, store: Store) -> None:
+    async with gateway(served(ledger={"url": store.url})) as running:
         await talk(http, running, ann=2, bob=3)
         for query, calls in (
             ("by=caller,operation&where=operation=chat", [2]),
@@ -80,8 +81,8 @@ async def test_a_wrong_query_is_a_problem(http: aiohttp.ClientSession, query: st
             assert (problem["status"], problem["code"]) == (400, "invalid_request")
 
 
-async def test_the_admin_listener_shows_all_callers(http: aiohttp.ClientSession) -> None:
-    async with gateway(served()) as running:
+async def test_the_admin_listener_shows_all_callers(http: aiohttp.ClientSession, store: Store) -> None:
+    async with gateway(served(ledger={"url": store.url})) as running:
         await talk(http, running, ann=2, bob=1)
         place = f"{running.admin_url}/admin/usage?by=caller&where=operation=chat"
         async with http.get(place) as reply:

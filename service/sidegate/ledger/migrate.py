@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sidegate.errors import ConfigError
-from sidegate.ledger.database import PLACE, StoreError, is_postgres
+from sidegate.ledger.database import PLACE, StoreError, Unusable, is_postgres
 from sidegate.ledger.schema import STEPS, VERSION
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ _LOCK = 0x53474C31
 """Of the advisory lock under which a schema is changed: the ledger's mark, `SGL1`."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS sidegate_schema (version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"
+OLDEST = 140_000
+"""The first PostgreSQL that knows statistics of expressions."""
+
 PATIENCE_SECONDS = 3600.0
 """A step may rewrite a large table, and another `sidegate migrate` may be at it."""
 
@@ -62,6 +65,8 @@ def migrate(url: str) -> int:
 def _apply(connection: Connection[tuple[Any, ...]], place: str) -> int:
     from sidegate.ledger.postgres_schema import version
 
+    if connection.info.server_version < OLDEST:
+        raise Unusable(f"{place} is PostgreSQL {connection.info.server_version // 10_000}: 14 or later is needed")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     before = version(connection, place)
     if before == VERSION:

@@ -43,7 +43,8 @@ _CLOSED = ("57P01", "57P02", "57P03", "25P03")
 
 _SESSION = """SELECT
     set_config('statement_timeout', %(patience)s, false), set_config('lock_timeout', %(patience)s, false),
-    set_config('idle_in_transaction_session_timeout', '15000', false), set_config('TimeZone', 'UTC', false),
+    set_config('idle_in_transaction_session_timeout', '15000', false),
+    set_config('TimeZone', 'UTC', false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
         ELSE current_setting('synchronous_commit') END, false)"""

@@ -37,8 +37,8 @@ class StoredLedger:
     What a call opens or settles waits in memory for at most `batch_seconds` before it is written with the others, at
     most 100 to a transaction; a kill loses no more than those. What a call reserves of a budget is written at once,
     with whatever waits. With `max_waiting` waiting, or a store that takes nothing, `room` is false; what is settled
-    then is kept in memory and written when that has passed. With `patient`, it starts also while the store cannot be
-    used, and has no room until it can.
+    then is kept in memory and written when that has passed, but for calls that reached no provider. With `patient`, it
+    starts also while the store cannot be used, and has no room until it can.
     """
 
     def __init__(
@@ -107,6 +107,10 @@ class StoredLedger:
             raise unavailable() from error
 
     def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
+        if not attempts and self.waiting >= self._max_waiting:
+            # What was refused meanwhile has spent nothing, and there is no end of it.
+            self._started().leave_out()
+            return
         numbers = range(1, len(attempts) + 1)
         # What it opened in the same batch need not be written any more.
         instead = [(call.id, sign * number) for number in numbers for sign in (1, -1)]

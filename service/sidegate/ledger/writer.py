@@ -40,6 +40,7 @@ class Writer:
         self._changed = Condition()
         self._waiting: dict[Key, tuple[float, int, Work]] = {}
         self._added = 0
+        self._left_out = 0
         self._hurried = False
         """Somebody waits for what waits."""
         self._flushes: list[tuple[int, Future[None]]] = []
@@ -74,6 +75,10 @@ class Writer:
             if work.urgent or len(self._waiting) in (1, BATCH):
                 self._changed.notify()
         return True
+
+    def leave_out(self) -> None:
+        """A call is not to be written, for too many wait: counted, and said when writing works again."""
+        self._left_out += 1
 
     def find(self, id: str) -> Settled | None:
         found = self._waiting.get((id, 0))
@@ -172,7 +177,9 @@ class Writer:
     def _well(self) -> None:
         if self._told:
             log.warning("ledger: writing again")
-            self._told = False
+            if self._left_out:
+                log.warning("ledger: %d calls that reached no provider were not recorded", self._left_out)
+            self._told, self._left_out = False, 0
             self.problem = None
 
     def _pause(self) -> float:
