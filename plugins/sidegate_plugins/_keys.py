@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
@@ -90,23 +91,26 @@ def read_keys(path: Path, may_be_missing: bool) -> list[Key]:
     return [_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def keep_first(path: Path, secret: str) -> Path:
-    """Write the digest of a first key to `path`, and the key itself to `first.key` beside it, for its owner alone."""
+def keep_first(path: Path, secret: str) -> Path | None:
+    """Write the digest of a first key to `path`, and the key itself to `first.key` beside it, for its owner alone.
+
+    Gives the latter; `None` where another process, started together with this one, has made its own meanwhile.
+    """
     key = Key(name="first", digest=f"sha256:{key_digest(secret)}")
     plain = path.with_name("first.key")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _append(path, msgspec.json.encode(key))
-        plain.unlink(missing_ok=True)
-        _append(plain, secret.encode())
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.read().strip():
+                return None
+            plain.unlink(missing_ok=True)
+            with open(os.open(plain, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as shown:
+                shown.write(secret.encode() + b"\n")
+            file.write(msgspec.json.encode(key) + b"\n")
     except OSError as error:
         raise ValueError(f"{path.parent} cannot be written: {error.strerror}") from None
     return plain
-
-
-def _append(path: Path, line: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
-        file.write(line + b"\n")
 
 
 def _line(path: Path, number: int, line: bytes) -> Key:

@@ -82,7 +82,9 @@ class ApiKey(Plugin[Settings]):
     async def _first_key(self, path: Path) -> list[Key]:
         secret = new_key()
         kept = await asyncio.to_thread(keep_first, path, secret)
-        self.host.tell(f"API key: {secret}  (made now and shown this once; kept in {kept}, which only you can read)")
+        if kept is not None:
+            told = f"API key: {secret}  (made now and shown this once; kept in {kept}, which only you can read)"
+            self.host.tell(told)
         return await asyncio.to_thread(read_keys, path, False)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,6 +208,18 @@ async def test_the_first_start_makes_a_key_and_shows_it_once(tmp_path: Path) -> 
         assert (state / name).stat().st_mode & 0o777 == 0o600
 
 
+async def test_workers_that_start_together_make_one_first_key_and_all_know_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    host = replace(a_host(HandClock(), state=tmp_path), tell=told.append)
+    plugins = [ApiKey(Settings(file="keys.jsonl", first_key=True), host) for _ in range(8)]
+    await asyncio.gather(*(plugin.start() for plugin in plugins))
+    assert len(told) == 1
+    secret = (tmp_path / "first.key").read_text().strip()
+    assert secret in told[0]
+    for plugin in plugins:
+        assert (await passed(plugin, {"x-api-key": secret})).caller.name == "first"
+
+
 async def test_no_first_key_where_there_is_another(tmp_path: Path) -> None:
     told: list[str] = []
     host = replace(a_host(HandClock(), state=tmp_path), tell=told.append)
@@ -318,9 +331,7 @@ async def test_a_key_whose_restrictions_nothing_holds_is_refused_and_the_call_kn
 
 
 async def test_a_config_that_does_not_hold_its_keys_to_their_restrictions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^keys\[1\]\.allowance: key 'bob' .* models \(plugin model_access\)"
-    ):
+    with pytest.raises(ValueError, match=r"^keys\[1\]\.allowance: key 'bob' .* models \(plugin model_access\)"):
         issuing(Issued(), a_key(), a_key("sg-bob", "bob", allowance=ALLOWED))
     line = msgspec.json.encode(a_key(allowance=ALLOWED))
     (tmp_path / "keys.jsonl").touch(0o600)
