@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -218,6 +219,23 @@ async def test_workers_that_start_together_make_one_first_key_and_all_know_it(tm
     assert secret in told[0]
     for plugin in plugins:
         assert (await passed(plugin, {"x-api-key": secret})).caller.name == "first"
+
+
+async def test_who_starts_while_another_makes_the_first_key_waits_for_that(tmp_path: Path) -> None:
+    told: list[str] = []
+    plugin = ApiKey(
+        Settings(file="keys.jsonl", first_key=True), replace(a_host(HandClock(), state=tmp_path), tell=told.append)
+    )
+    (tmp_path / "keys.jsonl").touch(0o600)
+    with (tmp_path / "keys.jsonl").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        starting = asyncio.ensure_future(plugin.start())
+        await asyncio.wait([starting], timeout=0.2)
+        assert not starting.done()
+        file.write(msgspec.json.encode(a_key()))
+    await starting
+    assert told == []
+    assert (await passed(plugin, {"x-api-key": SECRET})).caller.name == "ann"
 
 
 async def test_no_first_key_where_there_is_another(tmp_path: Path) -> None:
