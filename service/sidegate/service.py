@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 
 from sidegate.calls import Calls
+from msgspec.structs import asdict
+
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock, Host, Log
 from sidegate.contract.keys import NoKeys
@@ -69,32 +71,8 @@ class Service:
         urls = {name: provider.base_url for name, provider in settings.providers.items()}
         self.prices = PriceBook(urls, Path(settings.state), clock, log, self.told.append)
         self.random = Random()  # for pauses and weights: no secret hangs on it
-        counted = settings.counters
-        self.counters = Counters(
-            counted.url,
-            clock,
-            log,
-            self.metrics,
-            prefix=counted.prefix,
-            timeout=counted.timeout,
-            lease=counted.lease,
-        )
-        self.host = Host(
-            clock=clock,
-            rates=self.counters.rates,
-            slots=self.counters.slots,
-            shared=self.counters.shared,
-            log=log,
-            metrics=self.metrics,
-            http=self.client,
-            models=self.catalogue.models(),
-            ledger=self.ledger,
-            keys=self.keys if settings.ledger.url else NoKeys(),
-            state=Path(settings.state),
-            workers=settings.workers,
-            prices=self.prices,
-            tell=self.told.append,
-        )
+        self.counters = Counters(clock, log, self.metrics, **asdict(settings.counters))
+        self.host = self._host()
         self.plugins = load(settings, self.host, base)
         self.live = Live(
             clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
@@ -107,6 +85,26 @@ class Service:
         self.created = int(clock.now().timestamp())
         self.started = False
         self._ticker: asyncio.Task[None] | None = None
+
+    def _host(self) -> Host:
+        """What plugins are lent."""
+        settings = self.settings
+        return Host(
+            clock=self.clock,
+            rates=self.counters.rates,
+            slots=self.counters.slots,
+            shared=self.counters.shared,
+            log=self.log,
+            metrics=self.metrics,
+            http=self.client,
+            models=self.catalogue.models(),
+            ledger=self.ledger,
+            keys=self.keys if settings.ledger.url else NoKeys(),
+            state=Path(settings.state),
+            workers=settings.workers,
+            prices=self.prices,
+            tell=self.told.append,
+        )
 
     @property
     def ready(self) -> bool:
