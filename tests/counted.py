@@ -41,7 +41,7 @@ class Replica(Counters):
 
     def __init__(self, url: str, lease: float = 30, timeout: float = 5) -> None:
         self.seen = Watched()
-        super().__init__(url, SystemClock(), self.seen, self.seen, prefix="test", timeout=timeout, lease=lease)
+        super().__init__(SystemClock(), self.seen, self.seen, url=url, prefix="test", timeout=timeout, lease=lease)
 
     async def take(self, key: str, limit: int, amount: int = 1, period: float = LONG, **more: Any) -> Grant:
         (grant,) = await self.rates.take([RateClaim(key, limit, period, amount, **more)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,9 +12,12 @@ from typing import Any, Literal
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sidegate.contract import RateClaim, SlotClaim
 from sidegate.errors import ConfigError, Refusal
+from sidegate.shared import store
 from sidegate.shared.address import check_url, connect, shown
 from tests.counted import LONG, Guest, Replica, replica, until
 from tests.servers.process import spare_port
@@ -34,7 +38,7 @@ def own_server() -> Iterator[str]:
         pytest.skip(str(error))
 
 
-def told(url: str, *command: str) -> Any:
+def told(url: str, *command: str | bytes) -> Any:
     with redis.Redis.from_url(url, socket_timeout=5) as client:
         return client.execute_command(*command)
 
@@ -114,6 +118,7 @@ async def test_a_limit_that_denies_refuses_all(
 async def test_what_was_run_and_answered_too_late_is_undone(redis_url: str, fault_proxy: Proxied) -> None:
     proxy = await fault_proxy(redis_url)
     async with replica(proxy.url, timeout=0.2) as gate, replica(redis_url) as other:
+        await gate.take("the script is known", 1)
         proxy.delay(down=5)
         task = asyncio.create_task(gate.take("a", 3, 2))
         await other.tells("a", 3, 1)
@@ -358,7 +363,99 @@ def test_what_is_no_url_of_a_store_is_refused(url: str) -> None:
         check_url(url)
 
 
-async def test_an_option_the_driver_does_not_know_is_said_without_the_url() -> None:
+@pytest.mark.parametrize("option", ["socket_timeout=soon", "colour=red"])
+async def test_an_option_the_driver_does_not_know_is_said_without_the_url(option: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        await connect("redis://:secret@h/0?socket_timeout=soon", 1).aclose()
+        await connect(f"redis://:secret@h/0?{option}", 1).aclose()
     assert "secret" not in str(refused.value)
+
+
+async def test_without_the_driver_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(ConfigError, match=r"counters.url: needs `pip install 'sidegate\[redis\]'`"):
+        await Replica("redis://h").start()
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_was_closed_while_nobody_asked_costs_no_call_anything(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "IDLE_SECONDS", 0.05)
+    async with replica(redis_url) as gate:
+        for _ in range(2):
+            told(redis_url, "CLIENT", "KILL", "TYPE", "normal")
+            await until(lambda: _again(gate))
+            gate.seen.lines.clear()
+            assert (await gate.take("a", 9, on_store_failure="deny")).allowed
+
+
+async def _again(gate: Replica) -> bool:
+    return gate.seen.events == ["counter_store_down", "counter_store_back"]
+
+
+@pytest.mark.parametrize(("ahead", "left"), [(3600, 5), (-LONG / 10, 6)])
+async def test_the_stores_clock_set_back_drains_nothing_and_holds_up_nobody(
+    redis_url: str, ahead: float, left: int
+) -> None:
+    async with replica(redis_url) as gate:
+        await gate.take("a", 10, 5)
+        (key,) = told(redis_url, "KEYS", "*:r:*")
+        seconds, micros = told(redis_url, "TIME")
+        was = struct.pack(">dd", 5, (seconds + ahead) * 1e6 + micros)
+        told(redis_url, "SET", key, was)
+        assert await gate.left("a", 10) == left
+        await gate.take("a", 10, 1)
+        level, looked = struct.unpack(">dd", told(redis_url, "GET", key))
+        assert level == pytest.approx(11 - left, abs=0.01)
+        assert abs(looked / 1e6 - seconds) < 60
+
+
+async def test_a_level_is_exact_after_many_steps(redis_url: str) -> None:
+    limit = 10**12
+    async with replica(redis_url, timeout=10) as gate:
+        claims = [[RateClaim("a", limit, 1e9, 7 + number)] for number in range(5000)]
+        await asyncio.gather(*(gate.rates.take(each) for each in claims))
+        (key,) = told(redis_url, "KEYS", "*:r:*")
+        began = struct.unpack(">dd", told(redis_url, "GET", key))
+        total = sum(each[0].amount for each in claims)
+        # A thousand drain in each second.
+        assert total - 60_000 < began[0] <= total
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limit=st.integers(1, 50),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["take", "correct"]), st.integers(0, 60), st.integers(0, 90)), max_size=40
+    ),
+)
+def test_whatever_is_taken_and_settled_no_grant_goes_over_the_limit(
+    redis_url: str, limit: int, steps: list[tuple[str, int, int]]
+) -> None:
+    asyncio.run(_walk(redis_url, limit, steps))
+
+
+async def _walk(url: str, limit: int, steps: list[tuple[str, int, int]]) -> None:
+    told(url, "FLUSHALL")
+    claims: list[RateClaim] = []
+    level = 0
+    async with replica(url) as one, replica(url) as other:
+        for number, (what, amount, used) in enumerate(steps):
+            gate = (one, other)[number % 2]
+            if what == "take":
+                asked = RateClaim("k", limit, 1e9, amount)
+                (grant,) = await gate.rates.take([asked])
+                assert grant.allowed == (level + amount <= limit)
+                level += amount if grant.allowed else 0
+                assert grant.remaining == max(0, limit - level)
+                claims += [asked] if grant.allowed else []
+            elif claims:
+                asked = claims.pop(amount % len(claims))
+                gate.rates.correct(asked, used)
+                level = max(0, level + used - asked.amount)
+                (grant,) = await gate.rates.take([RateClaim("unrelated", limit, 1e9, 0)])
+                # Corrections go along with the next round trip, after what was asked before.
+                (grant,) = await gate.rates.take([RateClaim("k", limit, 1e9, 0)])
+                assert grant.remaining == max(0, limit - level)

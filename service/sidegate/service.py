@@ -10,8 +10,6 @@ from pathlib import Path
 from random import Random
 
 from sidegate.calls import Calls
-from msgspec.structs import asdict
-
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock, Host, Log
 from sidegate.contract.keys import NoKeys
@@ -71,7 +69,9 @@ class Service:
         urls = {name: provider.base_url for name, provider in settings.providers.items()}
         self.prices = PriceBook(urls, Path(settings.state), clock, log, self.told.append)
         self.random = Random()  # for pauses and weights: no secret hangs on it
-        self.counters = Counters(clock, log, self.metrics, **asdict(settings.counters))
+        counted = settings.counters
+        where = {"url": counted.url, "prefix": counted.prefix}
+        self.counters = Counters(clock, log, self.metrics, **where, timeout=counted.timeout, lease=counted.lease)
         self.host = self._host()
         self.plugins = load(settings, self.host, base)
         self.live = Live(

@@ -16,7 +16,7 @@ class Counters:
     """What `host.rates` and `host.slots` are. An empty `url` counts in this process. Opens nothing before `start`."""
 
     def __init__(
-        self, url: str, clock: Clock, log: Log, watch: Watch, *, prefix: str, timeout: float, lease: float
+        self, clock: Clock, log: Log, watch: Watch, *, url: str, prefix: str, timeout: float, lease: float
     ) -> None:
         rates, slots = LocalRates(clock), LocalSlots(clock)
         self.rates: RateCounters = rates

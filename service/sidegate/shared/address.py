@@ -51,7 +51,7 @@ def connect(url: str, timeout: float | None) -> Redis:
         raise ConfigError("counters.url", "needs `pip install 'sidegate[redis]'`") from None
     scheme, _, rest = url.partition("://")
     try:
-        return Redis.from_url(
+        client: Redis = Redis.from_url(
             f"{_SCHEMES[scheme]}://{rest}",
             socket_timeout=timeout,
             socket_connect_timeout=CONNECT_SECONDS,
@@ -59,5 +59,8 @@ def connect(url: str, timeout: float | None) -> Redis:
             health_check_interval=0,
             protocol=2,
         )
+        # Options are looked at only when a connection is made; this one is never opened.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        return client
     except (ValueError, TypeError):
         raise ConfigError("counters.url", "has an option that the driver does not know") from None

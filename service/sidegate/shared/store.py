@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between probes; they double."""
 
+IDLE_SECONDS = 10.0
+"""After so long without a word the connection is tried: servers close idle ones, networks drop them in silence, and no
+call should be the one that finds out."""
+
 FLUSH_SECONDS = 1.0
 """How long a gateway that stops waits for the store to hear the rest."""
 
@@ -55,6 +59,7 @@ class Store:
         """Whether the last that was heard of it was well."""
         self.came_up: list[Callable[[], None]] = []
         """Called when it is there, at first and again, before anybody else asks it."""
+        self._probe = Order(_PROBE, [f"{self.tag}probe"], [])
         self._log = log
         self._watch = watch
         self._line = Line(timeout)
@@ -151,18 +156,18 @@ class Store:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _probed(self, connection: AbstractConnection) -> None:
-        order = Order(_PROBE, [f"{self.tag}probe"], [])
         async with asyncio.timeout(self.timeout * 2):
-            await exchange(connection, [order])
+            # The first of a connection may have to bring the script along.
+            await exchange(connection, [self._probe])
         async with within(self.timeout):
-            (reply,) = await exchange(connection, [order])
+            (reply,) = await exchange(connection, [self._probe])
         if isinstance(reply, Exception):
             raise StoreDown(type(reply).__name__)
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Sends what is asked, as it comes. Raises where a round trip fails."""
         while True:
-            batch = await self._line.batch()
+            batch = await self._batch()
             began = perf_counter()
             try:
                 async with within(self.timeout):
@@ -174,6 +179,14 @@ class Store:
                 raise
             self._watch.store_took(perf_counter() - began)
             self._told(batch, replies)
+
+    async def _batch(self) -> list[Entry]:
+        """What there is to send; after a time without anything, a probe."""
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                return await self._line.batch()
+        except TimeoutError:
+            return [Entry(self._probe)]
 
     def _told(self, batch: list[Entry], replies: list[Any]) -> None:
         broken: Exception | None = None
