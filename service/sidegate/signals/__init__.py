@@ -1,0 +1,1 @@
+"""Signals: what gateways that share a store, and workers of one gateway, ask each other."""
