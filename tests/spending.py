@@ -30,9 +30,13 @@ class Books:
         self.begun = 0
         """Nano-USD of all requests that came, by the most a reply to them is charged."""
 
+    def words(self, most: int) -> int:
+        """How many tokens a reply is."""
+        return self.random.randint(0, most)
+
     async def answer(self, exchange: Exchange) -> None:
         asked = exchange.json
-        words = self.random.randint(0, asked["max_tokens"])
+        words = self.words(asked["max_tokens"])
         usage = {"prompt_tokens": len(exchange.body) // 5, "completion_tokens": words}
         cost = usage["prompt_tokens"] * INPUT + words * OUTPUT
         self.begun += cost
