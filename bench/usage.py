@@ -4,8 +4,8 @@
     python -m bench.usage --calls 1000000 --ledger postgresql://postgres@127.0.0.1/million
 
 Each question is asked five times, each time by a connection of its own; told are the median, the slowest, and what it
-takes of the processor in this process: with SQLite all of it, and the same whatever else the machine does. A ledger that
-has no calls yet is filled, as a gateway does it, and kept. A PostgreSQL database must be there and empty.
+takes of the processor in this process: with SQLite all of it, and the same whatever else the machine does. A ledger
+that has no calls yet is filled, as a gateway does it, and kept. A PostgreSQL database must be there and empty.
 """
 
 from __future__ import annotations

@@ -298,8 +298,18 @@ async def test_no_url_keeps_the_last_thousand_calls() -> None:
     await ledger.stop()
 
 
-def test_no_ledger_loads_no_database() -> None:
-    code = "import sys, sidegate.ledger.store; assert not {'sqlite3', 'psycopg'} & set(sys.modules)"
+@pytest.mark.parametrize(
+    ("url", "loaded"), [("", set()), ("sqlite:///x.db", {"sqlite3"}), ("postgresql://h/d", {"psycopg"})]
+)
+def test_a_driver_is_loaded_only_where_it_is_used(url: str, loaded: set[str]) -> None:
+    code = f"""
+import sys
+from sidegate.contract import SystemClock
+from sidegate.ledger.reports import open_reports
+from sidegate.ledger.store import open_ledger
+open_ledger({url!r}, SystemClock(), 0.2), open_reports({url!r})
+assert {{'sqlite3', 'psycopg'}} & set(sys.modules) == {loaded!r}, sorted(sys.modules)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, check=False
     )

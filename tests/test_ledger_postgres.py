@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from threading import Thread
 
+import aiohttp
 import psycopg
 import pytest
 
@@ -17,9 +18,12 @@ from sidegate.ledger.database import Deadlock, Lost, Unavailable, open_database
 from sidegate.ledger.migrate import migrate
 from sidegate.ledger.store import open_ledger
 from sidegate.ledger.stored import StoredLedger
+from sidegate.testing import Exchange, demo_config, gateway, scripted
 from tests.plugins.calls import HandClock
+from tests.relaying import DONE, ROLE, STOP, USAGE, chat, delta, leads_to
 from tests.servers.proxy import FaultProxy
 from tests.stores import Store
+from tests.test_ledger import a_call as another_call
 from tests.test_reserve import claim, end, money, opened, states, until
 
 Proxied = Callable[[str], Awaitable[FaultProxy]]
@@ -259,6 +263,7 @@ async def test_a_deadlock_is_tried_again_at_once(store: Store, caplog: pytest.Lo
     async with store.ledger(HandClock()) as ledger:
         await ledger.reserve(opened("c1"), [claim(10)])
         with psycopg.connect(store.url) as beside:
+            beside.execute("SET deadlock_timeout = '60s'")  # so that the other one finds it, and is ended
             beside.execute("SELECT 1 FROM budgets FOR UPDATE")
             waiting = asyncio.ensure_future(ledger.reserve(opened("c2"), [claim(10)]))
             await asyncio.to_thread(wait_for_a_lock, store.url)
@@ -313,3 +318,80 @@ def test_the_log_has_no_password(store: Store, caplog: pytest.LogCaptureFixture)
     with pytest.raises(ConfigError) as caught:
         open_database("postgresql://ann:hush-hush@127.0.0.1:1/d")
     assert "hush" not in caplog.text + str(caught.value)
+
+
+# --- the whole gateway ------------------------------------------------------------------------------------------------
+
+PAID = {
+    "use": "cost",
+    "settings": {
+        "prices": {"*": {"input": 1, "output": 1}},
+        "budgets": [{"name": "all", "amount_usd": 1, "period": "day"}],
+    },
+}
+
+
+async def status(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.get(url) as reply:
+        return reply.status
+
+
+async def test_a_gateway_starts_without_its_database_and_takes_calls_when_it_is_there(
+    http: aiohttp.ClientSession, broken: FaultProxy, store: Store
+) -> None:
+    await broken.refuse()
+    wanted = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
+    ledger = {"url": f"{broken.url}?connect_timeout=2", "on_start_failure": "wait"}
+    async with gateway(demo_config(ledger=ledger)) as running:
+        assert await status(http, f"{running.admin_url}/readyz") == 503
+        assert await status(http, f"{running.admin_url}/livez") == 200
+        async with http.post(f"{running.url}/v1/chat/completions", json=wanted) as reply:
+            assert (reply.status, (await reply.json())["error"]["code"]) == (503, "ledger_unavailable")
+        await broken.heal()
+        await until(lambda: running.service.ledger.room)
+        assert await status(http, f"{running.admin_url}/readyz") == 200
+        async with http.post(f"{running.url}/v1/chat/completions", json=wanted) as reply:
+            assert reply.status == 200
+        await running.service.ledger.flush()
+    assert store.rows("SELECT status FROM calls WHERE status = 200 AND cost_nano_usd IS NULL") == [(200,)]
+
+
+@pytest.mark.parametrize("fault", ["refuse", "black_hole"])
+async def test_a_stream_goes_on_while_the_database_is_away_and_new_calls_are_refused(
+    http: aiohttp.ClientSession, broken: FaultProxy, store: Store, fault: str
+) -> None:
+    away = asyncio.Event()
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(Transfer_Encoding="chunked")
+        await exchange.chunk(ROLE + delta(content="one "))
+        await away.wait()
+        await exchange.chunk(delta(content="two") + STOP + USAGE + DONE)
+        await exchange.chunk(b"")
+
+    ledger = {"url": f"{broken.url}?connect_timeout=2"}
+    async with (
+        scripted(half) as provider,
+        gateway(leads_to(provider.url, plugins=(PAID,), ledger=ledger)) as running,
+    ):
+        async with http.post(f"{running.url}/v1/chat/completions", json=chat(True, max_tokens=10)) as reply:
+            assert b"one" in await reply.content.readany()
+            if fault == "refuse":
+                await broken.refuse()
+            else:
+                broken.black_hole()
+            running.service.ledger.settle(*another_call("c1"))
+            await until(lambda: not running.service.ledger.room)
+            async with http.post(f"{running.url}/v1/chat/completions", json=chat(max_tokens=10)) as other:
+                assert (other.status, (await other.json())["error"]["code"]) == (503, "ledger_unavailable")
+            away.set()
+            rest = await reply.content.read()
+        assert b"two" in rest
+        assert b"[DONE]" in rest
+        await broken.heal()
+        await running.service.ledger.flush()
+    ((state, ending, cost),) = store.rows(
+        "SELECT state, ending, cost_nano_usd FROM calls WHERE id <> 'c1' AND status = 200"
+    )
+    assert (state, ending) == ("settled", "complete")
+    assert money(store) == (cost, 0, 0)

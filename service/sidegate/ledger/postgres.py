@@ -43,7 +43,7 @@ _CLOSED = ("57P01", "57P02", "57P03", "25P03")
 
 _SESSION = """SELECT
     set_config('statement_timeout', %(patience)s, false), set_config('lock_timeout', %(patience)s, false),
-    set_config('idle_in_transaction_session_timeout', '15000', false),
+    set_config('idle_in_transaction_session_timeout', '5000', false),
     set_config('TimeZone', 'UTC', false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
@@ -83,6 +83,14 @@ class PostgresDatabase:
         self.connected()
 
     def execute(self, sql: str, parameters: Parameters = ()) -> Cursor:
+        try:
+            return self._execute(sql, parameters)
+        except Lost:
+            if self._within or not sql.lstrip().startswith("SELECT"):
+                raise
+        return self._execute(sql, parameters)
+
+    def _execute(self, sql: str, parameters: Parameters) -> Cursor:
         with self.failing():
             connection = self.connected()
             return connection.execute(translated(sql), parameters) if parameters else connection.execute(sql)

@@ -10,7 +10,7 @@ from threading import Condition, Thread
 from time import monotonic
 
 from sidegate.errors import SidegateError
-from sidegate.ledger.database import Locked, StoreError, Unfit
+from sidegate.ledger.database import Locked, StoreError, Unavailable, Unfit
 from sidegate.ledger.journal import Journal
 from sidegate.ledger.lease import BEAT_SECONDS, Lease
 from sidegate.ledger.rows import Settled
@@ -111,6 +111,11 @@ class Writer:
                     self._well()
             except StoreError as error:
                 if not self._goes_on(error):
+                    break
+            except Exception as error:
+                # A fault of this code or a driver's: said, and no reason to stop recording calls without a word.
+                log.exception("ledger: a fault while writing")
+                if not self._goes_on(Unavailable(f"{type(error).__name__} while writing")):
                     break
         self._end()
 
