@@ -32,6 +32,8 @@ class Client:
     mark: str
 
     def body(self, stream: bool, **more: Any) -> dict[str, Any]:
+        if self.dialect == "openai_responses":
+            return {"model": "m", "max_output_tokens": 50, "input": "hi", "stream": stream, **more}
         asked = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         return {**asked, **more}
 
@@ -42,7 +44,8 @@ class Client:
             assert decoded["type"] == "error", decoded
             assert decoded["request_id"]
         error: dict[str, Any] = decoded["error"]
-        assert set(error) == ({"message", "type", "param", "code"} if self.dialect == "openai" else {"type", "message"})
+        openai = self.dialect != "anthropic"
+        assert set(error) == ({"message", "type", "param", "code"} if openai else {"type", "message"})
         return error
 
     def text(self, body: bytes) -> str:
@@ -50,12 +53,15 @@ class Client:
         decoded = json.loads(body)
         if self.dialect == "anthropic":
             return "".join(block["text"] for block in decoded["content"])
+        if self.dialect == "openai_responses":
+            return "".join(piece["text"] for item in decoded["output"] for piece in item["content"])
         return str(decoded["choices"][0]["message"]["content"])
 
 
 OPENAI = Client("openai", "/v1/chat/completions", "[DONE]")
 ANTHROPIC = Client("anthropic", "/v1/messages", "message_stop")
-CLIENTS = (OPENAI, ANTHROPIC)
+RESPONSES = Client("openai_responses", "/v1/responses", "response.completed")
+CLIENTS = (OPENAI, ANTHROPIC, RESPONSES)
 
 
 @dataclass
@@ -99,6 +105,8 @@ class Seen:
             return "".join(
                 each["delta"].get("text", "") for each in self.told if each.get("type", "").endswith("delta")
             )
+        if self.client.dialect == "openai_responses":
+            return "".join(each["delta"] for each in self.told if each["type"].endswith("text.delta"))
         choices = [each["choices"] for each in self.told if isinstance(each, dict) and "choices" in each]
         return "".join(choice[0]["delta"].get("content") or "" for choice in choices if choice)
 

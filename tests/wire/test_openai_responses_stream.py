@@ -381,19 +381,22 @@ def test_citations_stay_with_the_text_they_point_into_and_with_no_other() -> Non
     assert not any("Hi" in str(part.data) for part in flat(batches) if isinstance(part, Opaque))
 
 
-def test_text_that_comes_after_its_item_was_closed_is_an_item_of_its_own() -> None:
+@pytest.mark.parametrize("more", [(), (event("response.output_item.added", output_index=1, item=CALL),)])
+def test_text_that_was_held_back_stays_in_its_item_until_another_begins(more: tuple[bytes, ...]) -> None:
     stream = (
         CREATED
         + event("response.output_item.added", output_index=0, item=MESSAGE)
         + event("response.output_text.delta", output_index=0, content_index=0, delta="Hi")
-        + event("response.output_item.done", output_index=0, item=MESSAGE)
+        + event("response.output_item.done", output_index=0, item={**MESSAGE, "status": "completed"})
+        + b"".join(more)
         + completed([])
     )
     _, batches, _ = measured(stream)
     held = [*batches[:-1], (Text(" there", block=0),), batches[-1]]
     again = written(responses, held)
     check_order(again)
-    assert [item["content"][0]["text"] for item in final(again)["output"]] == ["Hi", " there"]
+    texts = [item["content"][0]["text"] for item in final(again)["output"] if item["type"] == "message"]
+    assert texts == (["Hi", " there"] if more else ["Hi there"])
 
 
 def test_an_item_whose_words_were_all_taken_away_is_not_told() -> None:

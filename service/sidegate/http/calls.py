@@ -55,7 +55,7 @@ class CallEndpoint:
         self._route = route
         self._dialect = dialect
         self._sink = sink
-        self._always_usage = not dialect.name.startswith("openai.")
+        self._always_usage = dialect.name == "openai.responses" or not dialect.name.startswith("openai.")
         self._exchange = Exchange(service, route, handler, voice or dialect)
 
     async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:

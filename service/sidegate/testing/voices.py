@@ -22,7 +22,7 @@ class Voice(Protocol):
     """What a provider says in one dialect."""
 
     dialect: str
-    """As the config says it: `openai`, `anthropic`."""
+    """As the config says it: `openai`, `openai_responses`, `anthropic`, `gemini`."""
 
     def begins(self, *words: str, counts: bool = True) -> list[bytes]:
         """The events of a stream up to and with these words; `counts`: usage is told where the dialect begins by it."""
@@ -147,5 +147,98 @@ class AnthropicVoice:
         return framed({"type": kind, **fields}, kind)
 
 
-VOICES: Mapping[str, Voice] = MappingProxyType({voice.dialect: voice for voice in (OpenAIVoice(), AnthropicVoice())})
+class ResponsesVoice(OpenAIVoice):
+    """OpenAI Responses. Its last event is the response; some servers say `[DONE]` after it, as this one does."""
+
+    dialect = "openai_responses"
+
+    def begins(self, *words: str, counts: bool = True) -> list[bytes]:
+        where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+        part = {"type": "output_text", "text": "", "annotations": []}
+        return [
+            self._event("response.created", response=self._response("in_progress", [])),
+            self._event("response.output_item.added", output_index=0, item=self._message("in_progress")),
+            self._event("response.content_part.added", **where, part=part),
+            *(self._event("response.output_text.delta", **where, delta=word, logprobs=[]) for word in words),
+        ]
+
+    def ends(self, *usages: Any) -> list[bytes]:
+        usage = {"usage": usages[-1]} if usages else {}
+        response = {**self._response("completed", [self._message("completed", TEXT)]), **usage}
+        return [
+            self._event("response.output_item.done", output_index=0, item=self._message("completed", TEXT)),
+            self._event("response.completed", response=response),
+            b"data: [DONE]\n\n",
+        ]
+
+    def usage(self, tokens: tuple[Any, Any]) -> Any:
+        return {"input_tokens": tokens[0], "output_tokens": tokens[1]}
+
+    def whole(self, text: str = TEXT, usage: Any = None) -> bytes:
+        body = self._response("completed", [self._message("completed", text)])
+        return msgspec.json.encode(body if usage is None else {**body, "usage": usage})
+
+    def failure_event(self, message: str, kind: str = "server_error") -> bytes:
+        return self._event("error", message=message, code=kind, param=None)
+
+    def _response(self, status: str, output: list[Any]) -> dict[str, Any]:
+        head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "real-1"}
+        return {**head, "status": status, "error": None, "output": output, "usage": None}
+
+    def _message(self, status: str, *texts: str) -> dict[str, Any]:
+        content = [{"type": "output_text", "text": text, "annotations": []} for text in texts]
+        return {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": content}
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        return framed({"type": kind, "sequence_number": 0, **fields}, kind)
+
+
+class GeminiVoice:
+    """Gemini. It has no mark of a clean end: the last event only repeats the counts."""
+
+    dialect = "gemini"
+
+    def begins(self, *words: str, counts: bool = True) -> list[bytes]:
+        counted = {"promptTokenCount": USED[0], "totalTokenCount": USED[0]}
+        told: dict[str, Any] = {"usageMetadata": counted} if counts else {}
+        return [framed(self._said("", **told)), *(framed(self._said(word)) for word in words)]
+
+    def ends(self, *usages: Any) -> list[bytes]:
+        finish = framed(self._said("", "STOP"))
+        told = [framed(self._reply(usageMetadata=usage)) for usage in usages]
+        return [finish, *told, framed(self._reply())]
+
+    def usage(self, tokens: tuple[Any, Any]) -> Any:
+        inputs, output = tokens
+        total = inputs + output if isinstance(inputs, int) and isinstance(output, int) else None
+        return {"promptTokenCount": inputs, "candidatesTokenCount": output, "totalTokenCount": total}
+
+    def whole(self, text: str = TEXT, usage: Any = None) -> bytes:
+        return msgspec.json.encode(self._said(text, "STOP", **({} if usage is None else {"usageMetadata": usage})))
+
+    def failure(self, message: str, kind: str = "server_error") -> bytes:
+        code, status = _GOOGLE.get(kind, (500, "INTERNAL"))
+        return msgspec.json.encode({"error": {"code": code, "message": message, "status": status}})
+
+    def failure_event(self, message: str, kind: str = "server_error") -> bytes:
+        return b"data: " + self.failure(message, kind) + b"\n\n"
+
+    def _said(self, text: str, finish: str | None = None, **more: Any) -> dict[str, Any]:
+        content = {"parts": [{"text": text}], "role": "model"}
+        reason = {} if finish is None else {"finishReason": finish}
+        return self._reply(candidates=[{"content": content, "index": 0, **reason}], **more)
+
+    def _reply(self, **more: Any) -> dict[str, Any]:
+        return {**more, "modelVersion": "real-1", "responseId": "g1"}
+
+
+_GOOGLE = {
+    "invalid_request_error": (400, "INVALID_ARGUMENT"),
+    "authentication_error": (401, "UNAUTHENTICATED"),
+    "rate_limit_error": (429, "RESOURCE_EXHAUSTED"),
+    "overloaded_error": (503, "UNAVAILABLE"),
+}
+_ALL: tuple[Voice, ...] = (OpenAIVoice(), ResponsesVoice(), AnthropicVoice(), GeminiVoice())
+
+VOICES: Mapping[str, Voice] = MappingProxyType({voice.dialect: voice for voice in _ALL})
 """By dialect."""

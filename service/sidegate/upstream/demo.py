@@ -35,6 +35,7 @@ from sidegate.errors import ConnectError, CutError, ProviderError, ReplyError
 from sidegate.settings import Strict
 from sidegate.upstream import demo_script, demo_words
 from sidegate.upstream.deadline import Deadline, spent
+from sidegate.wire.bound import check_translatable
 from sidegate.wire.faults import provider_error
 
 Failure = Literal["none", "overloaded", "rate_limit", "server_error", "auth", "bad_reply", "connect"]
@@ -89,6 +90,7 @@ class Demo:
         attempt = call.attempt
         if attempt is None:
             raise TypeError("the demo provider answers attempts only")
+        check_translatable(call.dialect, call.request)
         settings = self._named.get(attempt.target, self._settings)
         self._maybe_fail(settings, attempt)
         with Deadline(attempt.timeouts, spent(call, attempt)) as deadline:

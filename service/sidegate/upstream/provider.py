@@ -20,6 +20,7 @@ from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
 from sidegate.upstream.transport import Transport
 from sidegate.wire.body import encode, write_fields
+from sidegate.wire.bound import check_translatable
 from sidegate.wire.dialect import Dialect, Fields
 
 DROPPED = "x-sidegate-dropped"
@@ -45,7 +46,8 @@ class HttpProvider:
         transport: Transport,
         clock: Clock,
     ) -> None:
-        self.system: str = settings.dialect
+        # OpenTelemetry's name of the vendor: both of OpenAI's dialects are one's.
+        self.system: str = settings.dialect.partition("_")[0]
         self._speaks = {dialect.name: dialect for dialect in speaks}
         self._first = {dialect.operation: dialect for dialect in reversed(speaks)}
         self._base = settings.base_url.rstrip("/")
@@ -142,6 +144,7 @@ class HttpProvider:
         return write_fields(adapted), stream and not call.asked.wants_usage
 
     def _translated(self, call: Call, dialect: Dialect, attempt: Attempt, stream: bool) -> bytes:
+        check_translatable(call.dialect, call.request)
         dropped: list[str] = []
         # The model that is really asked: what it is written for may hang on it.
         fields = dialect.write_request(replace(call.request, model=attempt.target), dropped)

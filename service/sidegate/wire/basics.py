@@ -82,6 +82,12 @@ class _Responses(Basics, kw_only=True, gc=False):
     max_output_tokens: openai.Tokens | None = None
     temperature: openai.Temperature | None = None
     top_p: openai.Share | None = None
+    background: bool | None = None
+
+    def __post_init__(self) -> None:
+        # Nobody would be told what it came to: neither the client, nor the ledger.
+        if self.background and not self.stream:
+            raise ValueError("background: is served as a stream only")
 
     @property
     def streams(self) -> bool:

@@ -71,7 +71,8 @@ class Item:
         self.fields = fields
         """What was said of it in its own dialect."""
         self.open = True
-        self.status = "completed"
+        self.status = ""
+        """As its own dialect told it, or how the reply ended; else `completed`."""
 
     def body(self, *, begun: bool = False) -> dict[str, Any]:
         """The item; `begun`: as it begins."""
@@ -153,7 +154,7 @@ class MessageItem(Pieced):
     def body(self, *, begun: bool = False) -> dict[str, Any]:
         content = [] if begun else self.parts("output_text", "refusal")
         said = {"id": self.id, "type": "message", "role": "assistant", "content": content}
-        return {**said, **self.fields, "status": "in_progress" if begun else self.status}
+        return {**said, **self.fields, "status": "in_progress" if begun else self.status or "completed"}
 
 
 class ReasoningItem(Pieced):
@@ -200,7 +201,7 @@ class CallItem(Item):
     def body(self, *, begun: bool = False) -> dict[str, Any]:
         said = {"id": self.id, "type": "function_call", "call_id": self.call_id, "name": self.name}
         given = "" if begun else "".join(self._given)
-        return {**said, **self.fields, "arguments": given, "status": "in_progress" if begun else self.status}
+        return {**said, **self.fields, "arguments": given, "status": "in_progress" if begun else self.status or "completed"}
 
     def _end(self) -> None:
         where = {"item_id": self.id, "output_index": self.index}

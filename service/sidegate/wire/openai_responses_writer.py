@@ -1,7 +1,8 @@
 """Parts into the items and events of OpenAI's Responses; a stream frames the events, a body keeps the items.
 
 A message or a reasoning is open alone, calls may be open together. Every event that repeats what was said is made from
-what came here, so that an edit of the text holds in all of them.
+what came here, so that an edit of the text holds in all of them; a message stays open until something else is said, for
+an edit may have held back the end of it.
 """
 
 from __future__ import annotations
@@ -274,7 +275,8 @@ class ResponsesWriter:
             return
         item.fields = {**item.fields, **data} if item.kind else data
         item.status = _word(data.get("status")) or item.status
-        item.end()
+        if not isinstance(item, MessageItem):
+            item.end()
 
     def _summary_part(self, block: int) -> None:
         item = self._own.get(block // wire.WIDTH)
@@ -300,17 +302,14 @@ class ResponsesWriter:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _end_block(self, block: int) -> None:
-        """The next block of texts is a part of the same message; reasoning and calls end with their block."""
+        """Reasoning and calls of other dialects end with their block; those of this one are told to."""
+        if block // wire.WIDTH in self._own:
+            return
         spoken = self._spoken
-        own = block // wire.WIDTH in self._own
-        if spoken is not None and spoken.last is not None and spoken.last.block == block:
-            spoken.end_piece()
-            if isinstance(spoken, ReasoningItem) and not own:
-                self._speak(None)
-        elif isinstance(spoken, ReasoningItem) and not spoken.pieces and not own:
+        if isinstance(spoken, ReasoningItem) and (spoken.last is None or spoken.last.block == block):
             self._speak(None)
         for call in self._placed:
-            if call.block == block and call.open and not own:
+            if call.block == block:
                 call.end()
 
     def _end(self) -> None:
@@ -319,7 +318,7 @@ class ResponsesWriter:
         unfinished = whole["status"] if whole["status"] == "incomplete" else "completed"
         for item in self.items:
             if item.open:
-                item.status = unfinished
+                item.status = item.status or unfinished
                 item.end()
         whole["output"] = [item.body() for item in self.items]
         self.say(f"response.{whole['status']}", {"response": whole})
