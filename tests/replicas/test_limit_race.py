@@ -72,6 +72,7 @@ async def test_replicas_that_race_never_use_more_tokens_than_a_limit_that_takes_
     assert ledger == [(len(answers), books.tokens, sum(books.charged))]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_replicas_that_race_let_through_exactly_as_many_calls_as_the_limit(
     tmp_path: Path, kept: Store, redis_url: str
