@@ -22,6 +22,8 @@ class Process:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.serves = False
+        """Whether the process has said so; one that has not may die of a signal, and nothing is lost."""
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -37,6 +39,7 @@ class Process:
 
     async def start(self, loaded: Loaded, sockets: Sequence[socket.socket]) -> None:
         """A new process, with its task. It is in a group of its own: Ctrl-C reaches the supervisor alone."""
+        self.serves = False
         ours, theirs = socket.socketpair()
         try:
             inherited = tuple(made.fileno() for made in sockets)
@@ -66,6 +69,7 @@ class Process:
         if not line.endswith(b"\n"):
             await self.ended()
             return None
+        self.serves = True
         return msgspec.json.decode(line, type=Ready)
 
     async def ended(self) -> int:

@@ -54,7 +54,7 @@ class Supervisor:
         if len(started) < len(self._workers):
             stopped = self._stopping.is_set()
             await self._end()
-            return 0 if stopped else max((worker.code or FAILED) for worker in self._workers if worker.begun)
+            return 0 if stopped else max([FAILED, *(worker.code or 0 for worker in self._workers)])
         announce(started)
         keepers = [asyncio.ensure_future(self._keep(worker)) for worker in self._workers]
         await self._stopping.wait()
@@ -76,7 +76,11 @@ class Supervisor:
         """`None` where it could not start, which it has said itself, or was not to any more."""
         if self._stopping.is_set():
             return None
-        await worker.start(self._loaded, self._sockets)
+        try:
+            await worker.start(self._loaded, self._sockets)
+        except OSError as error:
+            self._log.write("worker_not_started", {"worker": worker.number, "error": error.strerror})
+            return None
         ready = asyncio.ensure_future(worker.ready())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait([ready, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +120,7 @@ class Supervisor:
         except TimeoutError:
             self._tell(signal.SIGKILL)
             await asyncio.gather(*(worker.ended() for worker in alive))
-        return all(worker.code == 0 for worker in alive)
+        return all(worker.code == 0 for worker in alive if worker.serves)
 
 
 def supervise(loaded: Loaded, announce: Callable[[Sequence[str]], None]) -> int:
