@@ -23,8 +23,8 @@ from sidegate_plugins._schema_choice import Choice, choices_of
 
 _WITH_BODY = frozenset(("chat", "text_completion", "embeddings"))
 _WITH_TEXT = frozenset(("chat", "text_completion"))
-_FORMAT_FIELDS = frozenset(("response_format", "output_config", "output_format"))
-"""Where a body says the shape it wants: OpenAI's field, Anthropic's, and Anthropic's of old."""
+_FORMAT_FIELDS = frozenset(("response_format", "output_config", "output_format", "generationConfig"))
+"""Where a body says the shape it wants: OpenAI's field, Anthropic's, Anthropic's of old, and Gemini's."""
 
 _ACCEPTED = 256
 _ANY_OBJECT = b'{"type":"object"}'

@@ -9,6 +9,11 @@ from sidegate.testing.voices import TEXT, Voice
 _HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx at 10.1.2.3</body></html>"
 
 
+def _key(exchange: Exchange) -> str:
+    headers = exchange.headers
+    return headers.get("x-api-key") or headers.get("x-goog-api-key") or headers.get("authorization", "")
+
+
 @spoken
 async def rate_limited(exchange: Exchange, voice: Voice) -> None:
     """429 with `Retry-After: 17`. The client gets both; nothing was spent."""
@@ -36,14 +41,14 @@ async def bad_request(exchange: Exchange, voice: Voice) -> None:
 @spoken
 async def echoes_the_key(exchange: Exchange, voice: Voice) -> None:
     """401 that repeats our key. The client's key was good: 502, and the key is nowhere."""
-    key = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "")
+    key = _key(exchange)
     await exchange.reply(voice.failure(f"Incorrect API key: {key}", "authentication_error"), 401)
 
 
 @spoken
 async def echoes_the_key_in_a_mistake(exchange: Exchange, voice: Voice) -> None:
     """400 that repeats our key. The words are passed on, the key is masked."""
-    key = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "")
+    key = _key(exchange)
     await exchange.reply(voice.failure(f"Odd header: {key}", "invalid_request_error"), 400)
 
 

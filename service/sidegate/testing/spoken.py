@@ -11,7 +11,7 @@ from sidegate.testing.provider import Exchange, Script
 from sidegate.testing.voices import TEXT, USED, VOICES, WORDS, Voice
 
 ScriptMaker: TypeAlias = Callable[[str], Script]
-"""Gives the script of a provider that speaks `openai` or `anthropic`. Its docstring says what a gateway must do."""
+"""Gives the script of a provider that speaks a dialect of `VOICES`. Its docstring says what a gateway must do."""
 
 
 PAUSE = 0.05
@@ -35,7 +35,7 @@ def spoken(play: Callable[[Exchange, Voice], Awaitable[None]]) -> ScriptMaker:
 
 def streams(exchange: Exchange) -> bool:
     """Whether a stream is asked for."""
-    return bool(exchange.json.get("stream"))
+    return bool(exchange.json.get("stream")) or ":streamGenerateContent" in exchange.path
 
 
 def well(voice: Voice) -> list[bytes]:

@@ -125,6 +125,8 @@ class _Answer:
         texts = demo_words.prompt(request)
         self._input = await demo_words.count(texts)
         attempt.input_bytes = attempt.input_bytes or sum(map(demo_words.size, texts))
+        if self._call.operation == "count_tokens":
+            return await self._counted()
         try:
             parts = self._parts()
         except ProviderError as error:
@@ -138,6 +140,13 @@ class _Answer:
             await self._call.send(Chunk.of(Report(attempt.usage)))
         await self._call.send(Chunk.of(End()))
         return Reply(usage=attempt.usage, finish=attempt.finish, model=attempt.model)
+
+    async def _counted(self) -> Reply:
+        """How many tokens the request has. The counting itself uses none."""
+        attempt = self._attempt
+        attempt.status, attempt.model, attempt.usage = 200, attempt.target, Usage(0, 0)
+        await self._call.send(Chunk.of(Start(model=attempt.target), Report(Usage(self._input, 0)), End()))
+        return Reply(usage=attempt.usage, model=attempt.model)
 
     def _parts(self) -> Iterator[Part]:
         request = self._call.request

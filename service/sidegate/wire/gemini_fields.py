@@ -64,9 +64,14 @@ def known(type: type[Struct]) -> frozenset[str]:
 
 
 def renamed(value: Mapping[str, Any], type: type[Struct]) -> dict[str, Any]:
-    """An object with the fields of `type` by their camelCase names; others stay."""
+    """An object with the fields of `type` by their camelCase names; others stay. Raises `BadRequest` for one in both:
+    the gateway would read one value, and the provider perhaps the other."""
     names = _renames(type)
-    return {names.get(name, name): each for name, each in value.items()}
+    found = {names.get(name, name): each for name, each in value.items()}
+    if len(found) < len(value):
+        twice = next(name for name in value if name in names and names[name] in value)
+        raise BadRequest(f"{twice}: {names[twice]} says it too.", param=twice)
+    return found
 
 
 def read_as(value: Any, type: type[S], place: str) -> S:

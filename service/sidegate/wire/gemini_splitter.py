@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from sidegate.errors import ReplyError
-from sidegate.wire.sse import MAX_EVENT_BYTES, Splitter
+from sidegate.wire.sse import MAX_EVENT_BYTES, Splitter, data, frame
 
 _MARK = re.compile(rb'["\\{}\[\]]')
 _BETWEEN = b" \t\r\n,"
@@ -25,18 +25,24 @@ class GeminiSplitter:
         self._sse = Splitter()
         self._array: ArraySplitter | None = None
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, piece: bytes) -> list[bytes]:
         if self._array is not None:
-            return self._array.feed(data)
-        if not self._begun and (first := data.lstrip()[:1]):
+            return self._array.feed(piece)
+        if not self._begun and (first := piece.lstrip()[:1]):
             self._begun = True
             if first in (b"[", b"{"):
                 self._array = ArraySplitter()
-                return self._array.feed(data)
-        return self._sse.feed(data)
+                return self._array.feed(piece)
+        return [each if each.startswith(b"data: ") else _plain(each) for each in self._sse.feed(piece)]
 
     def close(self) -> bytes | None:
         return self._sse.close() if self._array is None else self._array.close()
+
+
+def _plain(event: bytes) -> bytes:
+    """The event with its data alone: Google's clients take a line of any other field for a reply that is none."""
+    said = data(event)
+    return event if said is None else frame(said)
 
 
 class ArraySplitter:
@@ -51,9 +57,9 @@ class ArraySplitter:
         self._depth = 0
         self._text = False
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The elements that `data` completes. Raises `ReplyError` (`event_too_large`) for one beyond the bound."""
-        self._rest += data
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The elements that `piece` completes. Raises `ReplyError` (`event_too_large`) for one beyond the bound."""
+        self._rest += piece
         events: list[bytes] = []
         while (end := self._end()) >= 0:
             events.append(b"data: " + bytes(self._rest[:end]).translate(None, _LINE_ENDS) + b"\n\n")
