@@ -151,7 +151,7 @@ async def test_a_reader_that_stands_still_after_the_call_has_ended_is_cut_too(si
             await until(lambda: bool(open_connections(there)))
             open_connections(there)[0].transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, *small)
             await connection.send(OPENAI.asks(OPENAI.body(stream=stream)))
-            await until(lambda: not open_connections(there), 4)
+            await until(lambda: not open_connections(there))
         assert (await line(there))["ending"] in ("complete", "client_gone")
 
 
