@@ -13,17 +13,23 @@ import pytest
 
 from sidegate.errors import ConfigError, SidegateError
 from sidegate.ledger import postgres as postgres_module
+from sidegate.ledger import settlement
 from sidegate.ledger import writer as writer_module
 from sidegate.ledger.database import Deadlock, Lost, Unavailable, open_database
+from sidegate.ledger.lease import Lease
 from sidegate.ledger.migrate import migrate
+from sidegate.ledger.postgres import PostgresDatabase
+from sidegate.ledger.postgres_journal import PostgresJournal
 from sidegate.ledger.store import open_ledger
 from sidegate.ledger.stored import StoredLedger
+from sidegate.ledger.work import Reservation, Settlement
 from sidegate.testing import Exchange, demo_config, gateway, scripted
 from tests.plugins.calls import HandClock
 from tests.relaying import DONE, ROLE, STOP, USAGE, chat, delta, leads_to
 from tests.servers.proxy import FaultProxy
 from tests.stores import Store
 from tests.test_ledger import a_call as another_call
+from tests.test_ledger import a_row as another_row
 from tests.test_reserve import claim, end, money, opened, states, until
 
 Proxied = Callable[[str], Awaitable[FaultProxy]]
@@ -202,6 +208,31 @@ async def test_a_connection_that_broke_while_idle_is_replaced_unseen(
     assert "cannot write" not in caplog.text
 
 
+async def test_a_reservation_that_gets_through_while_its_call_is_settled_elsewhere_is_charged(store: Store) -> None:
+    """A connection that was given up may still commit: its gateway settles the call by the next one meanwhile."""
+    call = opened("c1")
+    reserved = Reservation(settlement.opened(call), [claim(60)])
+    ended = Settlement((another_row("c1", cost_nano_usd=7), ()))
+    lease = Lease(HandClock())
+    with store.database() as first, store.database() as second, psycopg.connect(store.url) as beside:
+        assert isinstance(first, PostgresDatabase)
+        assert isinstance(second, PostgresDatabase)
+        given_up, journal = PostgresJournal(first), PostgresJournal(second)
+        journal._holding.add("c1")
+        beside.execute("LOCK TABLE holds IN EXCLUSIVE MODE")
+        writing = [
+            asyncio.create_task(asyncio.to_thread(given_up.write, [reserved], lease, False)),
+            asyncio.create_task(asyncio.to_thread(wait_for_a_lock, store.url)),
+        ]
+        await writing[1]
+        writing.append(asyncio.create_task(asyncio.to_thread(journal.write, [ended], lease, False)))
+        await asyncio.to_thread(wait_for_a_lock, store.url, 2)
+        beside.rollback()
+        await asyncio.gather(*writing)
+    assert money(store) == (7, 0, 0)
+    assert states(store) == [("c1", "settled", None, 7)]
+
+
 async def test_a_slow_server_is_only_slow(broken: FaultProxy, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_module, "PATIENCE_SECONDS", 5.0)
     ledger = through(broken)
@@ -282,11 +313,11 @@ HELD_BY_ANOTHER = """SELECT pg_advisory_xact_lock((classid::bigint << 32) | obji
     WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() LIMIT 1"""
 
 
-def wait_for_a_lock(url: str) -> None:
-    """Until somebody there waits for one."""
+def wait_for_a_lock(url: str, count: int = 1) -> None:
+    """Until so many there wait for one."""
     with psycopg.connect(url, autocommit=True) as connection:
         for _ in range(10_000):
-            if connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            if len(connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall()) >= count:
                 return
     raise AssertionError("nobody waits")
 

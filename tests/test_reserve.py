@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -251,6 +251,23 @@ async def test_steps_of_a_rolling_budget_are_forgotten_two_days_after_its_window
 async def test_two_hundred_racing_claims_never_hold_more_than_the_limit(store: Store) -> None:
     async with open_at(store) as ledger:
         taken = await asyncio.gather(*(ledger.reserve(opened(str(n)), [claim(3)]) for n in range(200)))
+    assert money(store) == (0, 99, 0)
+    assert sum(standing.granted for (standing,) in taken) == 33
+
+
+async def test_gateways_that_race_in_different_steps_of_a_rolling_budget_never_hold_more_than_the_limit(
+    store: Store,
+) -> None:
+    periods = ("T10", "T11", "T12", "T13")
+    async with AsyncExitStack() as gateways:
+        ledgers = [await gateways.enter_async_context(open_at(store)) for _ in periods]
+        taken = await asyncio.gather(
+            *(
+                ledger.reserve(opened(f"{period}-{number}"), [claim(3, period=period, since="T10")])
+                for number in range(50)
+                for ledger, period in zip(ledgers, periods, strict=True)
+            )
+        )
     assert money(store) == (0, 99, 0)
     assert sum(standing.granted for (standing,) in taken) == 33
 

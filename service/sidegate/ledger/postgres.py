@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -176,6 +177,8 @@ class PostgresDatabase:
     def _connect(self) -> Connection[tuple[Any, ...]]:
         from sidegate.ledger.postgres_connection import BoundedConnection
 
+        # It tells of pipelines that end with their connection, which is told here.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         with self.failing():
             connection = BoundedConnection.connect(autocommit=True, **self._parameters)  # type: ignore[arg-type]  # libpq's
         connection.bounded = self.bounded

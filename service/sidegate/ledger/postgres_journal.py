@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sidegate.ledger import postgres_money as money
 from sidegate.ledger import postgres_rows as rows
-from sidegate.ledger.database import Deadlock, Lost
+from sidegate.ledger.database import Deadlock, Lost, Row
 from sidegate.ledger.lease import Lease
 from sidegate.ledger.postgres import PostgresDatabase
 from sidegate.ledger.work import Opening, Reservation, Settlement, Work
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from psycopg import Connection, Cursor
 
 TRIES = 4
 """Of a batch that was ended because of a deadlock, or whose connection turns out to be broken."""
@@ -43,48 +43,51 @@ class PostgresJournal:
 
     def _write(self, batch: _Batch, lease: Lease, beats: bool) -> None:
         self._holding.update(work.key[0] for work in batch.reservations)
+        settled = [id for id in batch.settled if id in self._holding]
         with self.database.failing():
             connection = self.database.connected()
             with self.database.within(), connection.pipeline():
                 connection.execute("BEGIN READ WRITE")
-                self._claim(connection, batch)
+                if batch.claims:
+                    connection.execute(money.LOCK_SUBJECTS, {"keys": money.locks(batch.claims)})
+                # Before the claims are decided: where this connection is given up for dead, and its last words still
+                # reach the server after the call was settled by another, they are not those that hold money.
                 if batch.opened:
                     calls, attempts = batch.opened_rows()
                     connection.execute(rows.OPEN, {"owner": lease.id, "calls": calls, "attempts": attempts})
+                if batch.claims or settled:
+                    claimed = {"calls": settled, "claimed": money.claimed(batch.claims)}
+                    locked = connection.execute(money.LOCK_ROWS, claimed)
+                    if batch.claims:
+                        self._claim(connection, batch, locked)
                 if batch.settlements:
-                    charge = not self._holding.isdisjoint(batch.settled)
                     calls, attempts = batch.settled_rows()
-                    statement = rows.SETTLE_AND_CHARGE if charge else rows.SETTLE
-                    connection.execute(statement, {"calls": calls, "attempts": attempts})
+                    connection.execute(rows.SETTLE, {"calls": calls, "attempts": attempts})
+                if settled:
+                    connection.execute(money.CHARGE, {"calls": settled})
                 if beats:
                     lease.beat(self.database)
                 connection.execute("COMMIT")
 
-    def _claim(self, connection: Connection[tuple[Any, ...]], batch: _Batch) -> None:
-        """Decide the batch's claims, and lock what it changes of budgets."""
-        settled = [id for id in batch.settled if id in self._holding]
-        claims = [claim for reservation in batch.reservations for claim in reservation.claims]
-        if not claims:
-            if settled:
-                connection.execute(money.LOCK_ROWS, {"calls": settled, "claimed": "[]"})
-            return
-        connection.execute(money.LOCK_SUBJECTS, {"keys": money.locks(claims)})
-        known = connection.execute(money.LOCK_ROWS, {"calls": settled, "claimed": money.claimed(claims)})
+    def _claim(self, connection: Connection[Row], batch: _Batch, locked: Cursor[Row]) -> None:
+        """Decide the batch's claims, and hold what is granted."""
         held = connection.execute(money.READ_HELD, {"calls": [work.key[0] for work in batch.reservations]})
-        used = connection.execute(money.READ_USED, {"windows": money.windows(claims)})
+        used = connection.execute(money.READ_USED, {"windows": money.windows(batch.claims)})
+        known = {(budget, subject, period) for budget, subject, period in locked}
         book = money.Book()
         for call, budget, subject, period, amount in held:
             book.held[call, (budget, subject, period)] = amount
         book.used = {(budget, subject, since): int(sum) for budget, subject, since, sum in used}
         for reservation in batch.reservations:
             reservation.standings = book.decide(reservation.key[0], reservation.claims)
-        if book.changes:
-            changes = {"changes": money.changes(book)}
-            connection.execute(money.OPEN_PERIODS, changes)
-            connection.execute(money.CHANGE, changes)
-            connection.execute(money.HOLD, {"holds": money.holds(book)})
-            for forgotten in money.forgotten(batch.reservations, {(row[0], row[1], row[2]) for row in known}):
-                connection.execute(money.FORGET, forgotten)
+        if not book.changes:
+            return
+        changes = {"changes": money.changes(book)}
+        connection.execute(money.OPEN_PERIODS, changes)
+        connection.execute(money.CHANGE, changes)
+        connection.execute(money.HOLD, {"holds": money.holds(book)})
+        for forgotten in money.forgotten(batch.reservations, known):
+            connection.execute(money.FORGET, forgotten)
 
 
 class _Batch:
@@ -99,6 +102,7 @@ class _Batch:
             *(work for work in batch if isinstance(work, Opening)),
             *self.reservations,
         ]
+        self.claims = [claim for reservation in self.reservations for claim in reservation.claims]
         self.opened = [work for work in opened if work.key[0] not in self.settled]
 
     def opened_rows(self) -> tuple[str, str]:

@@ -36,6 +36,17 @@ CHANGE = """UPDATE budgets SET held = budgets.held + change.held
 HOLD = """INSERT INTO holds (call_id, budget, subject, period, amount)
     SELECT call_id, budget, subject, period, amount FROM json_populate_recordset(NULL::holds, %(holds)s)
     ON CONFLICT (call_id, budget, subject, period) DO UPDATE SET amount = excluded.amount"""
+# Whoever deletes the hold charges what it stood for, so that is done once. A statement of its own, after the calls are
+# settled: it sees what a commit brought that this one had to wait for.
+CHARGE = """WITH let_go AS (
+        DELETE FROM holds USING calls WHERE holds.call_id = ANY(%(calls)s) AND calls.id = holds.call_id
+            AND calls.state <> 'reserved' AND calls.cost_nano_usd IS NOT NULL
+        RETURNING holds.budget, holds.subject, holds.period, holds.amount, calls.cost_nano_usd AS cost)
+    UPDATE budgets SET spent = budgets.spent + sums.cost, held = budgets.held - sums.amount,
+        overshoot = budgets.overshoot + sums.beyond
+    FROM (SELECT budget, subject, period, sum(cost)::bigint AS cost, sum(amount)::bigint AS amount,
+        sum(greatest(0, cost - amount))::bigint AS beyond FROM let_go GROUP BY budget, subject, period) AS sums
+    WHERE budgets.budget = sums.budget AND budgets.subject = sums.subject AND budgets.period = sums.period"""
 FORGET = "DELETE FROM budgets WHERE budget = %(budget)s AND subject = %(subject)s AND held = 0 AND period < %(before)s"
 
 Period: TypeAlias = tuple[str, str, str]

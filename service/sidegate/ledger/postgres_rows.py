@@ -31,28 +31,14 @@ OPEN = f"""WITH opened AS (
     WHERE call_id IN (SELECT id FROM opened) ON CONFLICT DO NOTHING"""
 
 # A call that was given up for dead while its process only stood still (a suspended machine) is settled after all.
-_TAKEN = f"""WITH taken AS (
+# The settlement tells all attempts, so what was opened of them is written over.
+SETTLE = f"""WITH taken AS (
         INSERT INTO calls ({_CALL}) SELECT {_CALL} FROM json_populate_recordset(NULL::calls, %(calls)s)
         ON CONFLICT (id) DO UPDATE SET {_all_but(CallRow, "id")}
-        WHERE calls.state = 'reserved' OR (calls.state = 'unknown' AND calls.error = 'gateway_killed')
-        RETURNING id, cost_nano_usd)"""
-# The settlement tells all attempts, so what was opened of them is written over.
-_TRIED = f"""INSERT INTO attempts ({_ATTEMPT})
-    SELECT {_ATTEMPT} FROM json_populate_recordset(NULL::attempts, %(attempts)s)
+        WHERE calls.state = 'reserved' OR (calls.state = 'unknown' AND calls.error = 'gateway_killed') RETURNING id)
+    INSERT INTO attempts ({_ATTEMPT}) SELECT {_ATTEMPT} FROM json_populate_recordset(NULL::attempts, %(attempts)s)
     WHERE call_id IN (SELECT id FROM taken)
     ON CONFLICT (call_id, number) DO UPDATE SET {_all_but(AttemptRow, "call_id", "number")}"""
-_CHARGED = """, let_go AS (
-        DELETE FROM holds USING taken WHERE holds.call_id = taken.id AND taken.cost_nano_usd IS NOT NULL
-        RETURNING holds.budget, holds.subject, holds.period, holds.amount, taken.cost_nano_usd AS cost),
-    charged AS (
-        UPDATE budgets SET spent = budgets.spent + sums.cost, held = budgets.held - sums.amount,
-            overshoot = budgets.overshoot + sums.beyond
-        FROM (SELECT budget, subject, period, sum(cost)::bigint AS cost, sum(amount)::bigint AS amount,
-            sum(greatest(0, cost - amount))::bigint AS beyond FROM let_go GROUP BY budget, subject, period) AS sums
-        WHERE budgets.budget = sums.budget AND budgets.subject = sums.subject AND budgets.period = sums.period)
-    """
-SETTLE = f"{_TAKEN} {_TRIED}"
-SETTLE_AND_CHARGE = f"{_TAKEN}{_CHARGED} {_TRIED}"
 
 
 def as_json(rows: Iterable[Struct]) -> str:
