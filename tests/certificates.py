@@ -26,15 +26,19 @@ ROOT_USAGE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 class Authority:
     """Issues into a folder. `files` are what a listener's `tls` needs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ca: trustme.CA | None = None) -> None:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._ca = trustme.CA()
+        self._ca = ca or trustme.CA()
         self._count = 0
         self.certificate = self._write("ca.pem", self._ca.cert_pem.bytes())
         server = self._ca.issue_cert("localhost", "127.0.0.1")
         self.server = self._write("server.pem", b"".join(blob.bytes() for blob in server.cert_chain_pems))
         self.server_key = self._write("server.key", server.private_key_pem.bytes())
+
+    def below(self) -> Authority:
+        """Another one, which this one has issued."""
+        return Authority(self._folder / "below", self._ca.create_child_ca())
 
     def tls(self, client_certificates: str = "off") -> dict[str, str]:
         """The settings of a listener."""

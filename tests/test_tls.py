@@ -306,6 +306,19 @@ async def test_who_is_let_in_by_certificate(
     assert (peer is not None) is (brings == "right" and asked != "off")
 
 
+async def test_an_authority_below_another_counts_by_itself_and_the_one_above_does_not(authority: Authority) -> None:
+    below = authority.below()
+    tls = {**authority.tls("required"), "client_ca": str(below.certificate)}
+    async with gateway(demo_config(SEEN, listen={"port": 0, "tls": tls})) as running:
+        async with session(authority.context(below.client(("CN", "web")))) as http:
+            async with http.get(running.url + "/v1/models") as reply:
+                assert reply.status == 200
+        async with session(authority.context(authority.client(("CN", "web")))) as http:
+            with pytest.raises(aiohttp.ClientError):
+                await http.get(running.url + "/v1/models")
+    assert len(Seen.peers) == 1
+
+
 async def test_two_common_names_are_none(authority: Authority) -> None:
     client = authority.client(("CN", "web"), ("CN", "admin"))
     async with gateway(over(authority, SEEN, asked="required")) as running:

@@ -181,3 +181,30 @@ async def test_the_start_refuses_what_nothing_holds(key: RSAKey, need: str) -> N
             # It stands further out, where calls are before they have a caller.
             async with served("openai", False, ENFORCING, jwt(there, {need: "x"})):
                 pass
+
+
+HELD = (
+    {"use": "rate_limit", "settings": {"limits": [{"name": "all", "requests": 1000, "period": "minute"}]}},
+    {"use": "concurrency", "settings": {"limits": [{"name": "all", "calls": 1000}]}},
+    {"use": "cost", "settings": {"prices": {"demo*": {"input": 1, "output": 2}}}},
+)
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [({"rates": 2}, "rate_limit_exceeded"), ({"money": "0.000001"}, "insufficient_quota")],
+    ids=["limits", "budgets"],
+)
+async def test_what_a_token_allows_is_held_over_all_tokens_of_its_caller(
+    key: RSAKey, dialect: str, stream: bool, changed: dict[str, Any], code: str
+) -> None:
+    async with issuer(key) as there, served(dialect, stream, jwt(there, PATHS), *HELD) as client:
+        tokens = [today(there, llm={**LLM, **changed}, jti=str(number)) for number in range(3)]
+        statuses = [(await client.ask(key=token))[0] for token in tokens]
+        assert statuses[-1] == 429
+        assert statuses.count(200) == (2 if "rates" in changed else 0)
+        record = await client.running.service.ledger.call((await client.ask(key=tokens[0]))[2]["x-request-id"])
+        assert record is not None
+        assert record[0].error == code
+        assert (await client.ask(key=today(there, sub="bob", llm=LLM)))[0] == 200

@@ -21,6 +21,8 @@ def server_context(tls: Tls, place: str) -> ssl.SSLContext:
     _load_certificate(context, tls, place)
     if tls.client_ca:
         _load_authorities(context, tls.client_ca, f"{place}.client_ca")
+        # An authority that another one has issued counts by itself.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = _VERIFY[tls.client_certificates]
     return context
 
