@@ -61,9 +61,11 @@ def unprivileged(user: str) -> dict[str, Any]:
 @contextmanager
 def folder(prefix: str, user: str) -> Iterator[Path]:
     """A folder of its own for a server; the user it runs as owns it."""
-    path = Path(tempfile.mkdtemp(prefix=prefix))
+    owner = unprivileged(user)
+    usual = Path(tempfile.gettempdir()).resolve()
+    closed = owner and not all(part.stat().st_mode & 0o001 for part in (usual, *usual.parents))
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp" if closed else None))
     try:
-        owner = unprivileged(user)
         if owner:
             os.chown(path, owner["user"], owner["group"])
         yield path
