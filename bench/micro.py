@@ -21,7 +21,7 @@ from sidegate.contract import Attempt, Call, Chunk, Ending, Handler, Plugin, Rep
 from sidegate.contract.call import Asked as CallAsked
 from sidegate.outlet import NullSink, StreamOutlet
 from sidegate.pipeline import chain
-from sidegate.pump import Gate, Pump
+from sidegate.pump import Gate, Pump, Take
 from sidegate.testing import host
 from sidegate.wire.body import read_fields
 from sidegate.wire.dialect import Envelope
@@ -78,6 +78,22 @@ class _Named:
     plugin: Plugin[Any]
 
 
+class _Pieces:
+    """The events where the socket is, one to a piece."""
+
+    def __init__(self) -> None:
+        self._left = iter([*_EVENTS, b""])
+
+    async def piece(self) -> bytes:
+        return next(self._left)
+
+    async def drive(self, take: Take) -> None:
+        for piece in self._left:
+            rest = take(piece) if piece else None
+            if rest is not None and not await rest:
+                return
+
+
 def make_call() -> Call:
     """A call as the HTTP side makes it, read by nobody."""
     envelope = Envelope(id="0" * 32, model="bench", created=0)
@@ -109,12 +125,7 @@ async def relay(call: Call) -> Reply:
     )
     call.attempts.append(attempt)
     child = call.child(attempt, Gate(call, attempt))
-    pieces = iter([*_EVENTS, b""])
-
-    async def read() -> bytes:
-        return next(pieces)
-
-    await Pump(child, attempt, _CHAT, _CLOCK, hide_usage=False).stream(read)
+    await Pump(child, attempt, _CHAT, _CLOCK, hide_usage=False).stream(_Pieces())
     return Reply(usage=attempt.usage)
 
 

@@ -28,6 +28,10 @@ class Sink(Protocol):
         """Returns when the reader has room."""
         ...
 
+    def write_now(self, data: bytes) -> bool:
+        """Write where the reader has room; else false, and nothing is written."""
+        ...
+
     async def beat(self) -> None:
         """Show a reader of a silent stream that it is alive."""
         ...
@@ -45,6 +49,10 @@ class NullSink:
 
     async def write(self, data: bytes) -> None:
         """Nobody reads."""
+
+    def write_now(self, data: bytes) -> bool:
+        """Nobody reads."""
+        return True
 
     async def beat(self) -> None:
         """Nobody waits."""
@@ -89,6 +97,10 @@ class StreamOutlet:
         if meaningful:
             self._begin()
         await self.sink.write(data)
+
+    def raw_now(self, data: bytes) -> bool:
+        """As `raw`, once something meaningful was sent, where the reader has room; else false, and nothing is done."""
+        return self._relays and self.notes.first_token is not None and self.sink.write_now(data)
 
     async def chunks(self, chunks: list[Chunk]) -> None:
         data = b"".join([self._bytes(chunk) for chunk in chunks if not chunk.hidden])

@@ -6,20 +6,40 @@ Where somebody does, each event becomes a `Chunk`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock
 from sidegate.contract.meaning import End
 from sidegate.contract.reply import Attempt
-from sidegate.errors import CutError, ReplyError
+from sidegate.errors import CutError, ReplyError, SidegateError
 from sidegate.wire.dialect import Dialect, Sign
 
-Relay = Callable[[list[bytes]], Awaitable[None]]
+Relay = Callable[[list[bytes]], Coroutine[Any, Any, bool] | None]
+Take = Callable[[bytes], Coroutine[Any, Any, bool] | None]
+"""Takes a piece. `None` where that was all and more is wanted; else what has to be awaited, which says so."""
+
+
+class Source(Protocol):
+    """Where the pieces of a reply come from."""
+
+    async def piece(self) -> bytes:
+        """The next one; empty at the end."""
+        ...
+
+    async def drive(self, take: Take) -> None:
+        """Let `take` have pieces by a shorter way, if there is one, until it wants no more or no more come."""
+        ...
+
 
 MAX_LEAD_IN_CHUNKS = 64
 MAX_LEAD_IN_BYTES = 256 * 1024
+
+
+def _never(data: bytes) -> bool:
+    return False
 
 
 class Gate:
@@ -36,6 +56,8 @@ class Gate:
         self._chunks: list[Chunk] = []
         self._raw: list[bytes] = []
         self._size = 0
+        # The contract has no word for it: whatever else an outlet is, it may do without.
+        self._raw_now: Callable[[bytes], bool] = getattr(parent._outlet, "raw_now", _never)
 
     def takes_raw(self, dialect: str, whole: bool) -> bool:
         return self._parent.takes_raw(dialect, whole)
@@ -50,6 +72,10 @@ class Gate:
             data = b"".join(self._raw)
             self._raw.clear()
         await self._parent.send_raw(data, meaningful)
+
+    def raw_now(self, data: bytes) -> bool:
+        """As `raw`, once the attempt is committed, where the reader has room; else false, and nothing is done."""
+        return self._attempt.committed and self._raw_now(data)
 
     async def chunks(self, chunks: list[Chunk]) -> None:
         if not self._attempt.committed:
@@ -85,23 +111,30 @@ class Pump:
         self._hide_usage = hide_usage
         self.meter = dialect.meter()
         self._ended = False
+        self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", _never)
 
-    async def stream(self, read: Callable[[], Awaitable[bytes]]) -> None:
+    async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
         splitter = self._dialect.splitter()
-        relay = self._relay_raw if self._call.takes_raw(self._dialect.name, whole=False) else self._relay_chunks
-        while piece := await read():
-            if events := splitter.feed(piece):
-                await relay(events)
-            if self._ended:
+        relay = self._raw if self._call.takes_raw(self._dialect.name, whole=False) else self._built
+
+        def take(piece: bytes) -> Coroutine[Any, Any, bool] | None:
+            return relay(events) if (events := splitter.feed(piece)) else None
+
+        while piece := await source.piece():
+            rest = take(piece)
+            if rest is not None and not await rest:
                 return
+            if self._attempt.committed:
+                await source.drive(take)
+                if self._ended:
+                    return
         await self._finish(splitter.close(), relay)
 
     async def whole(self, body: bytes) -> None:
         """Relay a whole body."""
         self.meter.whole(body)
-        self._note()
-        self._attempt.first_token = self._clock.monotonic()
+        self._note(meaningful=True)
         if self._call.takes_raw(self._dialect.name, whole=True):
             await self._call.send_raw(body, meaningful=True)
             return
@@ -120,7 +153,9 @@ class Pump:
         """The bytes are over without an end marker: a clean end only where every choice has said that it finished."""
         if rest:
             try:
-                await relay([rest + b"\n\n"])
+                last = relay([rest + b"\n\n"])
+                if last is not None:
+                    await last
             except ReplyError as error:
                 raise CutError("The provider's reply stopped inside an event.") from error
         if self._ended:
@@ -129,43 +164,59 @@ class Pump:
             raise CutError("The provider's reply stopped before its end.")
         await self._call.send(Chunk.of(End()))
 
-    async def _relay_raw(self, events: list[bytes]) -> None:
+    def _raw(self, events: list[bytes]) -> Coroutine[Any, Any, bool] | None:
+        """Events as they came, all in one write. Nobody is waited for where the client reads."""
         batch: list[bytes] = []
         meaningful = False
         last: bytes | None = None
+        failure: SidegateError | None = None
         try:
             for event in events:
-                sign = self._sign(event)
-                if sign is Sign.END:
+                sign = self.meter.event(event)
+                if sign is Sign.CONTENT:
+                    meaningful = True
+                elif sign is Sign.END:
                     last = event
                     break
-                if sign is Sign.NOTHING or (sign is Sign.USAGE and self._hide_usage):
+                elif sign is Sign.NOTHING or (sign is Sign.USAGE and self._hide_usage):
                     continue
-                meaningful = meaningful or sign is Sign.CONTENT
                 batch.append(event)
-        finally:
-            # Also where an event reports a failure: what came before it in the same piece was said.
-            self._note()
-            if batch:
-                await self._call.send_raw(b"".join(batch), meaningful)
-        if last is not None:
-            self._ended = True
-            await self._call.send(self._chunk(last, Sign.END))
+        except SidegateError as error:
+            # What came before it in the same piece was said.
+            failure = error
+        self._note(meaningful)
+        data = batch[0] if len(batch) == 1 else b"".join(batch)
+        if last is None and failure is None and (not data or self._raw_now(data)):
+            return None
+        return self._send_raw(data, meaningful, last, failure)
 
-    async def _relay_chunks(self, events: list[bytes]) -> None:
+    async def _send_raw(self, data: bytes, meaningful: bool, last: bytes | None, failure: SidegateError | None) -> bool:
+        if data:
+            await self._call.send_raw(data, meaningful)
+        if failure is not None:
+            raise failure
+        if last is None:
+            return True
+        self._ended = True
+        await self._call.send(self._chunk(last, Sign.END))
+        return False
+
+    async def _built(self, events: list[bytes]) -> bool:
+        """Each event as a chunk, through the stages."""
         chunks: list[Chunk] = []
         try:
             for event in events:
-                sign = self._sign(event)
+                sign = self.meter.event(event)
                 if sign is not Sign.NOTHING:
                     chunks.append(self._chunk(event, sign))
                 if sign is Sign.END:
                     self._ended = True
                     break
         finally:
-            self._note()
+            self._note(any(chunk.meaningful for chunk in chunks))
             if chunks:
                 await self._call.emit(chunks)
+        return not self._ended
 
     def _chunk(self, event: bytes, sign: Sign) -> Chunk:
         chunk = Chunk(
@@ -178,14 +229,10 @@ class Pump:
         chunk.hidden = sign is Sign.USAGE and self._hide_usage
         return chunk
 
-    def _sign(self, event: bytes) -> Sign:
-        sign = self.meter.event(event)
-        if sign is Sign.CONTENT and self._attempt.first_token is None:
-            self._attempt.first_token = self._clock.monotonic()
-        return sign
-
-    def _note(self) -> None:
+    def _note(self, meaningful: bool) -> None:
         meter, attempt = self.meter, self._attempt
+        if meaningful and attempt.first_token is None:
+            attempt.first_token = self._clock.monotonic()
         attempt.usage = meter.usage
         attempt.output_bytes = meter.output_bytes
         attempt.finish = meter.finish

@@ -175,7 +175,8 @@ class Connection(asyncio.Protocol):
             self._fail(response, None)
         else:
             response.arrived()
-            self._unstick(response.begun)
+            if self._stuck is not None and response.begun:
+                self._unstick()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = self._poll = None
@@ -203,8 +204,8 @@ class Connection(asyncio.Protocol):
         self._full = False
         self._unstick()
 
-    def _unstick(self, now: bool = True) -> None:
-        if now and self._stuck is not None and not self._stuck.done():
+    def _unstick(self) -> None:
+        if self._stuck is not None and not self._stuck.done():
             self._stuck.set_result(None)
 
     def _fail(self, response: Response, error: Exception | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from sidegate.pump import Pump
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
+from sidegate.upstream.feed import Feed
 from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
 from sidegate.upstream.transport import Transport
@@ -114,8 +116,9 @@ class HttpProvider:
             await pump.whole(body)
             return
         # In a task of its own, a token wakes the pump and not the whole onion round it, frame by frame.
-        timed = _Timed(response, deadline, attempt, attempt.timeouts.idle)
-        await asyncio.get_running_loop().create_task(pump.stream(timed.piece))
+        context = copy_context()
+        feed = Feed(response, deadline, attempt, attempt.timeouts.idle, context)
+        await asyncio.get_running_loop().create_task(pump.stream(feed), context=context)
         response.complete = True
 
     def _dialect(self, call: Call) -> Dialect:
@@ -169,27 +172,3 @@ def _streams(call: Call, dialect: Dialect, content_type: str) -> bool:
     if content_type.startswith("text/event-stream"):
         return True
     return dialect.in_path and call.delivery == "stream" and content_type.startswith("application/json")
-
-
-class _Timed:
-    """The pieces, with the clock running only while the provider is waited for."""
-
-    def __init__(self, response: Response, deadline: Deadline, attempt: Attempt, idle: float) -> None:
-        self._response = response
-        self._deadline = deadline
-        self._attempt = attempt
-        self._idle = idle
-        self._began = False
-
-    async def piece(self) -> bytes:
-        if self._began:
-            self._deadline.again()
-        elif self._attempt.first_token is None:
-            # Heads, comments and pings are no token: they do not put off the first one.
-            self._deadline.resume()
-        else:
-            self._began = True
-            self._deadline.wait("idle", self._idle)
-        piece = await self._response.piece()
-        self._deadline.pause()
-        return piece

@@ -7,7 +7,7 @@ reader holds what has come and nothing else, and can do no harm to the one after
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from sidegate.errors import ReplyError
@@ -17,6 +17,9 @@ MAX_BODY_BYTES = 64 * 2**20
 """Of a buffered reply or an error body."""
 BUFFER_BYTES = 2**17
 """What waits for a slow reader; a little more, since a piece is not cut. Beyond it nothing is read of the socket."""
+
+
+Listener = Callable[[bytes], bool]
 
 
 class Line(Protocol):
@@ -68,6 +71,7 @@ class Response:
         self._ended = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._listener: Listener | None = None
 
     # --- for the connection -------------------------------------------------------------------------------------------
 
@@ -88,10 +92,14 @@ class Response:
 
     def arrived(self) -> None:
         """What came in one read has been fed: wake the reader for it, and let no more come than there is room for."""
+        if self._listener is not None:
+            if self._pieces and not self._listener(self._taken()):
+                self._wake()
+            return
         if self._size >= self._room and not self._paused and self._line is not None:
             self._paused = True
             self._line.pause()
-        if self._waiter is not None and (self._size >= self._enough or self._ended):
+        if self._waiter is not None and self._size >= self._enough:
             self._wake()
 
     def end(self, error: Exception | None = None) -> None:
@@ -101,6 +109,7 @@ class Response:
         self._wake()
 
     def _wake(self) -> None:
+        self._listener = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -114,6 +123,27 @@ class Response:
                 raise self._error
             await self._wait()
         self._enough = 1
+
+    @property
+    def inflates(self) -> bool:
+        """Whether the body is compressed: then only `piece` and `read` give it."""
+        return self._inflater is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes, be it that all has come."""
+        return self._ended
+
+    def taken(self) -> bytes:
+        """What has come; empty where nothing has."""
+        return self._taken() if self._pieces else b""
+
+    async def listened(self, listener: Listener) -> None:
+        """Let `listener` have what each read of the socket brings, until it is false, or to the end of the body."""
+        if self._pieces or self._ended:
+            return
+        self._listener = listener
+        await self._wait()
 
     async def piece(self) -> bytes:
         """The next bytes, as they come; empty at the end. Raises `CutError`, once what came before it was given."""
@@ -171,10 +201,13 @@ class Response:
         return b"".join(parts)
 
     def _taken(self) -> bytes:
-        pieces, self._pieces = self._pieces, []
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         self._size = 0
-        self._go_on()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._paused:
+            self._go_on()
+        return data
 
     def _go_on(self) -> None:
         if self._paused:
@@ -187,4 +220,4 @@ class Response:
         try:
             await self._waiter
         finally:
-            self._waiter = None
+            self._waiter = self._listener = None
