@@ -133,6 +133,29 @@ def test_a_stream_of_another_dialect_is_read_by_clients_of_this_one(case: Case) 
         assert [json.loads(item.arguments or "{}") for item in calls_of(read)] == [given for _, _, given in told.calls]
 
 
+GEMINI = parameters("gemini/gemini-json", only=lambda case: case.good and "json-array" not in case.name)
+
+
+@pytest.mark.parametrize("case", GEMINI)
+def test_a_body_of_gemini_is_read_by_clients_of_this_one(case: Case) -> None:
+    parts = DIALECTS["gemini.generate"].read_whole(case.body)
+    stream = written(responses, [parts])
+    check_order(stream)
+    told, expected = said(flat(stream_parts(responses, stream))), said(parts)
+    # Gemini's calls have no ids: they are given some.
+    assert [call[1:] for call in told.calls] == [call[1:] for call in expected.calls]
+    assert (told.text, told.reasoning, told.finish) == (expected.text, expected.reasoning, expected.finish)
+
+
+@pytest.mark.parametrize("case", WHOLES)
+def test_a_body_is_read_by_clients_of_gemini(case: Case) -> None:
+    parts = responses.read_whole(case.body)
+    gemini = DIALECTS["gemini.generate"]
+    told, expected = said(gemini.read_whole(assembled(gemini, [parts]))), said(parts)
+    assert [call[1:] for call in told.calls] == [call[1:] for call in expected.calls]
+    assert (told.text, told.reasoning) == (expected.text, expected.reasoning)
+
+
 @pytest.mark.parametrize("case", WHOLES)
 def test_a_whole_body_is_measured(case: Case) -> None:
     meter = responses.meter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from sidegate.contract.chunk import Reader
 from sidegate.contract.meaning import FinishReason, Usage
@@ -33,6 +34,7 @@ class ResponsesMeter:
         "_begun",
         "_called",
         "_heard",
+        "_last",
         "_refused",
         "finish",
         "finished",
@@ -55,6 +57,7 @@ class ResponsesMeter:
         self.reader: Reader | None = None
         self._heard: set[int] = set()
         self._begun: set[int] = set()
+        self._last: tuple[Any, Any, Any] = ("", None, None)
         self._called = False
         self._refused = False
 
@@ -97,11 +100,19 @@ class ResponsesMeter:
         if not isinstance(delta, str):
             return self._aside()
         self.output_bytes += len(delta) if delta.isascii() else text_size(delta)
+        place = event.type, event.output_index, event.content_index
+        if place != self._last:
+            # Nearly every event goes on with what the one before it said.
+            self._last = place
+            self._began(event)
+        self.started = True
+        return CONTENT
+
+    def _began(self, event: wire.Event) -> None:
+        """The first piece of a block."""
         if event.type in _PLACES:
             self._heard.add(wire.block_of(event, _PLACES[event.type]))
             self._refused = self._refused or event.type == "response.refusal.delta"
-        self.started = True
-        return CONTENT
 
     def _item(self, event: wire.Event) -> Sign:
         """A message or a reasoning begins with nothing in it; any other item tells something already."""
