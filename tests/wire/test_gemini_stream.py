@@ -31,7 +31,7 @@ from tests.wire.anthropic_reading import replies
 from tests.wire.gemini_reading import GEMINI, cut, measured, payloads, sdk_events
 from tests.wire.saying import ENVELOPE, assembled, flat, said, written
 
-END = [Finish("stop"), End()]
+END: list[Part] = [Finish("stop"), End()]
 
 
 def event(**fields: Any) -> bytes:

@@ -13,7 +13,7 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.errors import BadRequest, ProviderError, ReplyError
-from sidegate.pump import Pump
+from sidegate.pump import Pump, Take
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
@@ -108,11 +108,15 @@ class HttpProvider:
         if response.status != 200:
             raise dialect.read_error(response.status, response.headers, await response.read(2**20))
         pump = Pump(call, attempt, dialect, self._clock, hide_usage=hide_usage)
-        if not _streams(call, dialect, response.headers.get("Content-Type", "")):
+        if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
             body = await response.read()
             deadline.pause()
             if not body:
                 raise ReplyError("The provider's reply is empty.")
+            if dialect.in_path and call.delivery == "stream" and body.lstrip()[:1] == b"[":
+                # A stream that was not framed as one: a JSON array of its events.
+                await pump.stream(_AtOnce(body))
+                return
             await pump.whole(body)
             return
         # In a task of its own, a token wakes the pump and not the whole onion round it, frame by frame.
@@ -167,8 +171,15 @@ class HttpProvider:
         return headers
 
 
-def _streams(call: Call, dialect: Dialect, content_type: str) -> bool:
-    """Whether the reply is a stream of events. Where the path asks for a stream, a JSON array may be one."""
-    if content_type.startswith("text/event-stream"):
-        return True
-    return dialect.in_path and call.delivery == "stream" and content_type.startswith("application/json")
+class _AtOnce:
+    """A stream that has come as a whole."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def piece(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    async def drive(self, take: Take) -> None:
+        """There is no shorter way."""

@@ -142,4 +142,17 @@ class GeminiMeter:
     def _report(self, counts: Counts) -> None:
         found = counts.usage(over=self.finished)
         if found is not None:
-            self.usage = found if self.usage is None else self.usage.merge(found)
+            before = self.usage
+            self.usage = found if before is None or _covers(found, before) else before.merge(found)
+
+
+def _covers(found: Usage, before: Usage) -> bool:
+    """Whether a report tells all that the one before did, as running totals mostly do."""
+    return (
+        found.input_tokens is not None
+        and found.output_tokens is not None
+        and (before.reasoning_tokens is None or found.reasoning_tokens is not None)
+        and (before.cache_read_tokens is None or found.cache_read_tokens is not None)
+        and before.audio_input_tokens is None
+        and before.audio_output_tokens is None
+    )

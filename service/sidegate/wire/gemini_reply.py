@@ -40,6 +40,9 @@ CANDIDATE = "gemini.candidate"
 REPLY = "gemini.reply"
 USAGE = "gemini.usage"
 
+_COUNTS = msgspec.json.Decoder(Counts)
+_ENCODE = msgspec.json.Encoder().encode
+
 Turns = tuple[Turn | None, ...]
 
 _SAID = frozenset(("candidates", "usageMetadata", "modelVersion", "responseId"))
@@ -163,7 +166,7 @@ def _usage(said: Any, over: bool) -> Iterator[Part]:
     more = {key: value for key, value in said.items() if key not in COUNTS and value is not None}
     if more:
         yield Opaque(USAGE, 0, None, more)
-    usage = msgspec.convert(said, Counts).usage(over=over)
+    usage = _COUNTS.decode(_ENCODE(said)).usage(over=over)
     if usage is not None:
         yield Report(usage)
 

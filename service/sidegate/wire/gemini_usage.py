@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from sidegate.contract.meaning import FinishReason, Usage
 
@@ -60,8 +61,8 @@ class Counts(Struct, gc=False, rename="camel"):
     thoughts_token_count: Any = None
     cached_content_token_count: Any = None
     tool_use_prompt_token_count: Any = None
-    prompt_tokens_details: Any = None
-    candidates_tokens_details: Any = None
+    prompt_tokens_details: Raw = Raw(b"")
+    candidates_tokens_details: Raw = Raw(b"")
 
     def usage(self, *, over: bool) -> Usage | None:
         """The same in the gateway's terms; `over` where the reply has finished: a count that is still left out is 0
@@ -131,11 +132,16 @@ def _details(audio: int | None, whole: int | None) -> list[dict[str, Any]] | Non
     return [*text, {"modality": "AUDIO", "tokenCount": audio}]
 
 
-def _audio(details: Any) -> int | None:
-    if not isinstance(details, list):
+def _audio(details: Raw) -> int | None:
+    """The tokens of speech. Nearly no event has any, so that the details are not decoded."""
+    raw = bytes(details)
+    if b"AUDIO" not in raw and b":4" not in raw and b": 4" not in raw:
         return None
+    told = msgspec.json.decode(raw)
     counts = [
-        _count(one.get("tokenCount")) for one in details if isinstance(one, dict) and one.get("modality") in _AUDIO
+        _count(one.get("tokenCount"))
+        for one in (told if isinstance(told, list) else ())
+        if isinstance(one, dict) and one.get("modality") in _AUDIO
     ]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None

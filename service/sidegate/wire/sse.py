@@ -48,7 +48,7 @@ class Splitter:
             self._returns = True
         rest = self._rest
         if not rest:
-            if not self._returns and self._is_one(data):
+            if self._is_one_of_crlf(data) if self._returns else self._is_one(data):
                 return [data]
             return self._take(data, 0)
         rest += data
@@ -81,6 +81,13 @@ class Splitter:
     def _is_one(self, data: bytes) -> bool:
         """Whether a piece is just one event, as it mostly is while a model speaks."""
         return 2 < len(data) <= self._max and data[0] != _LF and data.find(b"\n\n") == len(data) - 2
+
+    def _is_one_of_crlf(self, data: bytes) -> bool:
+        """The same of an event of one line that ends with CRLF, as Google's do."""
+        last = len(data) - 4
+        if not 0 < last <= self._max - 4 or data[0] <= _CR:
+            return False
+        return data.find(b"\n") == last + 1 and data.find(b"\r") == last and data.endswith(b"\r\n\r\n")
 
     def _closes(self, rest: bytearray) -> bool:
         start = max(self._scanned - 3, 0)
