@@ -673,6 +673,7 @@ def test_every_dimension_stands_in_the_manual() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_million_calls_answer_in_seconds(store: Store) -> None:
     from bench import usage
 
