@@ -95,6 +95,20 @@ def test_a_full_table_refuses_new_keys_and_never_forgets_one_in_use() -> None:
     assert not taken(rates, "b", 1, 60).allowed
 
 
+def test_what_is_only_put_in_forgets_what_has_drained_too() -> None:
+    clock = HandClock()
+    rates = LocalRates(clock, max_keys=10)
+    for number in range(100):
+        rates.add(RateClaim(f"{number}", 5, 1.0), 1, always=False)
+        clock.pass_by(0.1)
+    assert len(rates) <= 3
+    for number in range(100, 200):
+        rates.add(RateClaim(f"{number}", 5, 60.0), 1, always=False)
+    assert len(rates) == 10
+    rates.add(RateClaim("debt", 5, 60.0), 1)
+    assert len(rates) == 11
+
+
 def test_a_drained_bucket_is_found_behind_one_that_drains_slowly() -> None:
     clock = HandClock()
     rates = LocalRates(clock, max_keys=2)

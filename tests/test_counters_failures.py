@@ -194,6 +194,21 @@ async def test_a_server_that_takes_no_writes_is_a_store_that_is_away(
         assert gate.seen.events == ["counter_store_down", "counter_store_back"]
 
 
+async def test_a_server_that_takes_probes_and_no_scripts_gets_rests_that_grow(own_server: str) -> None:
+    told(own_server, "ACL", "SETUSER", "default", "-get")
+    async with replica(own_server) as gate:
+        assert await counted(gate, "local", 4) == [True, True, True, False]
+        async with asyncio.timeout(20):
+            while len(gate.seen.events) < 5 or len(gate.seen.events) % 2 == 0:
+                await gate.take("b", 10**6)
+                await asyncio.sleep(0.01)
+        # Down at first, then back and down again, each time after twice the rest.
+        assert set(gate.seen.events) == {"counter_store_down", "counter_store_back"}
+        told(own_server, "ACL", "SETUSER", "default", "+get")
+        await gate.is_up()
+        assert (await gate.take("c", 3, on_store_failure="deny")).allowed
+
+
 async def test_a_wrong_password_is_said_without_it(own_server: str) -> None:
     told(own_server, "CONFIG", "SET", "requirepass", "right-password")
     for wrong in ("", ":wrong-password@"):
@@ -356,7 +371,7 @@ def _environment() -> dict[str, str]:
 async def test_urls_of_both_servers_are_taken(url: str) -> None:
     check_url(url)
     assert "p@" not in shown(url)
-    await connect(url, 1).aclose()
+    await connect(url).aclose()
 
 
 @pytest.mark.parametrize("url", ["http://h", "redis://", "unix://", "redis://h:port", "nothing", "redis://[::1"])
@@ -368,7 +383,7 @@ def test_what_is_no_url_of_a_store_is_refused(url: str) -> None:
 @pytest.mark.parametrize("option", ["socket_timeout=soon", "colour=red"])
 async def test_an_option_the_driver_does_not_know_is_said_without_the_url(option: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        await connect(f"redis://:secret@h/0?{option}", 1).aclose()
+        await connect(f"redis://:secret@h/0?{option}").aclose()
     assert "secret" not in str(refused.value)
 
 
@@ -376,6 +391,22 @@ async def test_without_the_driver_the_start_says_what_to_install(monkeypatch: py
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(ConfigError, match=r"counters.url: needs `pip install 'sidegate\[redis\]'`"):
         await Replica("redis://h").start()
+
+
+async def test_the_task_that_keeps_the_connection_can_be_cancelled_at_any_moment(redis_url: str) -> None:
+    """redis-py with a timeout of its own loses a cancellation that comes while it sends."""
+    for turns in range(120):
+        gate = Replica(redis_url)
+        starting = asyncio.create_task(gate.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task = gate.store._task if gate.store is not None else None
+        if task is not None:
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=10)
+            assert done, f"after {turns} turns"
+        starting.cancel()
+        await asyncio.wait([starting])
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

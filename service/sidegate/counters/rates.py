@@ -68,14 +68,17 @@ class LocalRates:
         """Settle a claim by what was used. The level may go over the limit: a debt, which drains like the rest."""
         self.add(claim, used - claim.amount)
 
-    def add(self, claim: RateClaim, amount: int) -> None:
-        """Put in, or take out, whatever the room. Of what has drained nothing is given back."""
+    def add(self, claim: RateClaim, amount: int, *, always: bool = True) -> None:
+        """Put in, or take out, whatever the room. Of what has drained nothing is given back.
+
+        A new bucket takes a place also where there is none, unless it need not be kept `always`.
+        """
         key = (claim.key, claim.limit, claim.period)
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket.take(0)
             bucket.move(amount)
-        elif amount > 0:
+        elif amount > 0 and (self._until_room() <= 0 or always):
             bucket = _Bucket(claim.limit, claim.period, self._timeline)
             bucket.take(0)
             bucket.move(amount)

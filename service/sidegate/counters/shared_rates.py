@@ -63,14 +63,14 @@ class SharedRates:
         if not taken:
             return all_looked(claims, levels)
         for claim in claims:
-            self._local.add(claim, claim.amount)
+            self._local.add(claim, claim.amount, always=False)
         return tuple([granted(claim, level) for claim, level in zip(claims, levels, strict=True)])
 
     def correct(self, claim: RateClaim, used: int) -> None:
         """Settle a claim: here at once, in the store with the next round trip."""
         difference = used - claim.amount
         if difference:
-            self._local.add(claim, difference)
+            self._local.add(claim, difference, always=False)
             self._owe(claim, difference)
 
     def _alone(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
@@ -81,7 +81,7 @@ class SharedRates:
         let_through = all(grant.allowed for grant in found.values())
         for claim in claims if let_through else ():
             if id(claim) not in found:
-                self._local.add(claim, claim.amount)
+                self._local.add(claim, claim.amount, always=False)
             self._owe(claim, claim.amount)
         return tuple([found.get(id(claim)) or Grant(True, claim.limit, claim.limit, 0.0, 0.0) for claim in claims])
 

@@ -37,8 +37,11 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def connect(url: str, timeout: float | None) -> Redis:
-    """A client that tries once and gives up after `timeout` seconds; with `None` it waits for ever, as `pubsub` needs.
+def connect(url: str) -> Redis:
+    """A client that tries once, and waits for ever for an answer: bound it by `asyncio.timeout`.
+
+    With a timeout of its own redis-py 8.1 sends by `asyncio.wait_for`, which on Python 3.11 loses a cancellation that
+    comes when all is sent: a task that was stopped in that moment would run on. It also costs a task each time.
 
     Nothing is opened yet. Raises `ConfigError` where the driver is not installed or the URL has an option it does not
     know. What it raises later may quote the server: tell nobody's client.
@@ -53,7 +56,7 @@ def connect(url: str, timeout: float | None) -> Redis:
     try:
         client: Redis = Redis.from_url(
             f"{_SCHEMES[scheme]}://{rest}",
-            socket_timeout=timeout,
+            socket_timeout=None,
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,

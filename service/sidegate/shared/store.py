@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between probes; they double."""
 
+STEADY_SECONDS, LONGEST_REST = 5.0, 30.0
+"""A store that takes probes and fails again sooner than this gets a rest, which doubles: it may refuse for ever what it
+is asked then, as where a permission is missing."""
+
 IDLE_SECONDS = 10.0
 """After so long without a word the connection is tried: servers close idle ones, networks drop them in silence, and no
 call should be the one that finds out."""
@@ -67,9 +71,9 @@ class Store:
         self._task: asyncio.Task[None] | None = None
         self._said_down = False
 
-    def client(self, timeout: float | None = None) -> Redis:
-        """Another client, of the caller's own to use and to close; without `timeout` its reads wait for ever."""
-        return connect(self.url, timeout)
+    def client(self) -> Redis:
+        """Another client, of the caller's own to use and to close; it waits for ever: see `connect`."""
+        return connect(self.url)
 
     @property
     def gather(self) -> list[Callable[[], Any]]:
@@ -78,7 +82,7 @@ class Store:
 
     async def start(self) -> None:
         """Reach for the store, and go on without where it is not there. Raises `ConfigError` without the driver."""
-        await connect(self.url, self.timeout).aclose()
+        await connect(self.url).aclose()
         self._task = asyncio.get_running_loop().create_task(self._live(), name="store")
         with suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -92,8 +96,10 @@ class Store:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_SECONDS):
                     await self._line.flushed()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        while not self._task.done():
+            # Again, should somebody on the way have kept the first to himself.
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1)
         self.up = False
 
     async def ask(self, operation: str, order: Order, late: Late | None = None) -> Any:
@@ -119,8 +125,10 @@ class Store:
         self._line.nudge()
 
     async def _live(self) -> None:
+        rest = FIRST_PAUSE
         while True:
             client = await self._reached()
+            began = perf_counter()
             try:
                 connection = await _connection(client)
                 self._went_up()
@@ -133,12 +141,14 @@ class Store:
                 self.up = False
                 self._line.refuse(StoreDown("away"))
                 await _closed(client)
+            rest = FIRST_PAUSE if perf_counter() - began > STEADY_SECONDS else min(2 * rest, LONGEST_REST)
+            await asyncio.sleep(rest)
 
     async def _reached(self) -> Redis:
         """Probes until the store takes a write, in time."""
         pause = FIRST_PAUSE
         while True:
-            client = connect(self.url, self.timeout)
+            client = connect(self.url)
             try:
                 async with asyncio.timeout(2 * CONNECT_SECONDS):
                     connection = await _connection(client)
