@@ -300,6 +300,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 cuttings = st.lists(st.integers(1, 400), max_size=12)
 
 
+@settings(deadline=None)
 @given(replies(), cuttings)
 def test_a_reply_is_the_same_however_its_bytes_are_cut(reply: tuple[bytes, bytes, bool], cuts: list[int]) -> None:
     data, body, ends = reply
@@ -312,6 +313,7 @@ def test_a_reply_is_the_same_however_its_bytes_are_cut(reply: tuple[bytes, bytes
     asyncio.run(read())
 
 
+@settings(deadline=None)
 @given(replies(), cuttings, st.binary(min_size=1, max_size=60).filter(lambda extra: extra.strip(b"\r\n") != b""))
 def test_nothing_after_a_reply_reaches_the_next_caller(
     reply: tuple[bytes, bytes, bool], cuts: list[int], extra: bytes
@@ -328,7 +330,7 @@ def test_nothing_after_a_reply_reaches_the_next_caller(
     asyncio.run(read())
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(replies(), cuttings, st.integers(0, 400), st.integers(0, 3), st.binary(max_size=5))
 def test_a_damaged_reply_ends_in_a_reply_or_in_a_named_error(
     reply: tuple[bytes, bytes, bool], cuts: list[int], place: int, gone: int, put: bytes
@@ -346,6 +348,7 @@ def test_a_damaged_reply_ends_in_a_reply_or_in_a_named_error(
     asyncio.run(read())
 
 
+@settings(deadline=None)
 @given(replies(), st.integers(0, 400))
 def test_a_reply_that_stops_is_never_whole(reply: tuple[bytes, bytes, bool], place: int) -> None:
     data, _, ends = reply

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidegate.contract import Attempt, Call, Chunk, Ending, Reply
@@ -382,6 +382,7 @@ def shouts_slowly(call: Call) -> None:
 
 
 @pytest.mark.parametrize("plugin", [plain, looks, shouts, shouts_slowly], ids=lambda plugin: plugin.__name__)
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4000), max_size=25), st.sets(st.integers(0, 25), max_size=6), st.integers(1, 4))
 def test_a_stream_is_the_same_however_it_is_cut_and_read(
     plugin: Callable[[Call], None], cuts: list[int], full: set[int], events_to_a_chunk: int

@@ -9,6 +9,7 @@ from sidegate.errors import ProviderError
 from sidegate.wire import faults, openai, sse
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Sign
+from sidegate.wire.openai_chat_mould import Mould, cast, is_plain
 from sidegate.wire.openai_chat_reply import (
     EVENT,
     WHOLE,
@@ -24,6 +25,9 @@ from sidegate.wire.openai_chat_reply import (
 
 CONTENT = Sign.CONTENT
 OTHER = Sign.OTHER
+
+MOST_CASTS = 4
+"""After so many moulds that did not fit, the provider is one that changes more than the text."""
 
 SHORT = 64
 """Below it, data may be the closing word with spaces around."""
@@ -84,7 +88,15 @@ class Tally:
 class ChatMeter(Tally):
     """`Meter` of Chat Completions, a `dialect.Meter`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._mould: Mould | None = None
+        self._casts = 0
+
     def event(self, raw: bytes) -> Sign:
+        if self._mould is not None and (size := self._mould.size(raw)):
+            self.output_bytes += size
+            return CONTENT
         data = sse.data(raw)
         if data is None:
             return Sign.NOTHING
@@ -97,8 +109,17 @@ class ChatMeter(Tally):
         choices = event.choices
         if self.started and choices and len(choices) == 1 and self._is_more(event, choices[0]):
             # Nearly every event: one more piece of the only choice.
-            return CONTENT if self._said(choices[0].delta) else OTHER
+            return CONTENT if self._more(choices[0].delta, raw) else OTHER
         return self._event(event, data, raw)
+
+    def _more(self, delta: Said | None, raw: bytes) -> bool:
+        before = self.output_bytes
+        said = self._said(delta)
+        text = delta.content if delta is not None and self._casts < MOST_CASTS else None
+        if type(text) is str and is_plain(text) and self.output_bytes - before == len(text):
+            self._casts += 1
+            self._mould = cast(raw, text)
+        return said
 
     def _is_more(self, event: Event, choice: StreamChoice) -> bool:
         """Whether an event tells nothing but what a choice begun before goes on to say."""

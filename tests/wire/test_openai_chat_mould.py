@@ -1,0 +1,94 @@
+"""Moulds: what is told of an event without decoding it is what decoding tells."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidegate.errors import ReplyError
+from sidegate.wire import openai_chat_meter
+from sidegate.wire.openai_chat_meter import MOST_CASTS, ChatMeter
+from sidegate.wire.openai_chat_mould import cast
+
+
+def event(delta: Any, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    body = {"id": "c1", "object": "chat.completion.chunk", "model": "m", "choices": [choice], **more}
+    return b"data: " + json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+
+def decodes_all() -> ChatMeter:
+    meter = ChatMeter()
+    meter._casts = MOST_CASTS
+    return meter
+
+
+def told(meter: ChatMeter, events: list[bytes]) -> list[Any]:
+    """All that a meter says, event for event."""
+    out: list[Any] = []
+    for each in events:
+        try:
+            sign: Any = meter.event(each)
+        except ReplyError:
+            sign = "refused"
+        out.append((sign, meter.output_bytes, meter.usage, meter.finish, meter.model, meter.id, meter.finished))
+    return out
+
+
+texts = st.one_of(
+    st.sampled_from(["a", " the", "", '"', "\\", "é", "\n", "\x7f", '","role":"x', "content", '"content":"a"']),
+    st.text(max_size=6),
+)
+deltas = st.one_of(
+    st.builds(lambda text: {"content": text}, texts),
+    st.builds(lambda text: {"role": "assistant", "content": text, "refusal": None}, texts),
+    st.builds(lambda text: {"content": text, "reasoning_content": "why"}, texts),
+    st.builds(lambda text: {"x": {"content": text}, "content": "a"}, texts),
+    st.builds(lambda text: {"content": "a", "x": {"content": text}}, texts),
+    st.builds(lambda text: {"content": text, "tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}, texts),
+    st.just({}),
+)
+events = st.one_of(
+    st.builds(event, deltas),
+    st.builds(lambda delta, created: event(delta, created=created), deltas, st.integers(1, 3)),
+    st.builds(lambda delta: event(delta, usage={"prompt_tokens": 1, "completion_tokens": 2}), deltas),
+    st.builds(lambda delta: event(delta).replace(b'"finish_reason":null', b'"finish_reason":"stop"'), deltas),
+    st.builds(lambda delta: event(delta).replace(b'"content":"', b'"content": "'), deltas),
+    st.builds(lambda delta: event(delta).replace(b"\n\n", b"\r\n\r\n"), deltas),
+    st.builds(lambda delta, junk: event(delta).replace(b"the", junk), deltas, st.sampled_from([b"\xff", b"\0", b'"'])),
+    st.sampled_from([b": ping\n\n", b"data: {}\n\n", b"data: nonsense\n\n"]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(events, max_size=30))
+def test_every_event_is_told_as_decoding_tells_it(sequence: list[bytes]) -> None:
+    sequence = [event({"role": "assistant", "content": ""}), event({"content": "a"}), *sequence]
+    assert told(ChatMeter(), sequence) == told(decodes_all(), sequence)
+
+
+def test_what_differs_in_its_text_alone_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = ChatMeter()
+    told(meter, [event({"role": "assistant", "content": ""}), event({"content": "a"}), event({"content": "b"})])
+    before = meter.output_bytes
+    monkeypatch.setattr(openai_chat_meter, "EVENT", None)
+    told(meter, [event({"content": " hello"})])
+    assert meter.output_bytes == before + 6
+
+
+def test_a_provider_that_changes_more_than_the_text_is_not_tried_for_ever() -> None:
+    meter = ChatMeter()
+    told(meter, [event({"content": "a"}, obfuscation="x" * number) for number in range(50)])
+    assert meter._casts == MOST_CASTS
+
+
+def test_a_text_that_stands_in_two_places_or_in_another_makes_no_mould() -> None:
+    assert cast(event({"content": "a"}), "a") is not None
+    assert cast(event({"content": "a"}, x={"content": "a"}), "a") is None
+    assert cast(event({"x": {"content": "a"}, "content": "b"}), "a") is None
+    assert cast(event({"content": "a"}).replace(b'"content":"a"', b'"content":"a","content":"b"'), "a") is None
+    assert cast(event({"content": "b"}), "a") is None
