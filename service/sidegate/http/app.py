@@ -24,6 +24,7 @@ CALLS = {
     "/v1/embeddings": "openai.embeddings",
     "/v1/responses": "openai.responses",
     "/v1/messages": "anthropic.messages",
+    "/v1/messages/count_tokens": "anthropic.count_tokens",
 }
 """Client paths, below a route's prefix, and the dialect spoken there; those of Gemini are in `http/gemini.py`."""
 

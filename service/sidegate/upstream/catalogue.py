@@ -21,7 +21,7 @@ from sidegate.wire.registry import DIALECTS
 SPEAKS = {
     "openai": ("openai.chat", "openai.completions", "openai.embeddings"),
     "openai_responses": ("openai.responses", "openai.embeddings"),
-    "anthropic": ("anthropic.messages",),
+    "anthropic": ("anthropic.messages", "anthropic.count_tokens"),
     "gemini": ("gemini.generate", "gemini.batch_embed", "gemini.embed", "gemini.count_tokens"),
 }
 """The dialects of a kind of provider; the first of an operation is the one others are translated to."""

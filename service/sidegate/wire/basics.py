@@ -100,6 +100,10 @@ class _AnthropicMessages(_Written, kw_only=True, gc=False):
     temperature: openai.Share | None = None
 
 
+class _AnthropicCountTokens(Basics, kw_only=True, gc=False):
+    messages: _Messages
+
+
 class _GeminiConfig(Struct, gc=False):
     """In both cases, as the API takes them."""
 
@@ -142,6 +146,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "openai.embeddings": msgspec.json.Decoder(_Embedding),
     "openai.responses": msgspec.json.Decoder(_Responses),
     "anthropic.messages": msgspec.json.Decoder(_AnthropicMessages),
+    "anthropic.count_tokens": msgspec.json.Decoder(_AnthropicCountTokens),
     "gemini.generate": msgspec.json.Decoder(_GeminiGenerate),
     "gemini.embed": msgspec.json.Decoder(_GeminiEmbed),
     "gemini.batch_embed": msgspec.json.Decoder(_GeminiBatchEmbed),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sidegate.wire.anthropic import AnthropicMessages
+from sidegate.wire.anthropic_tokens import AnthropicCountTokens
 from sidegate.wire.dialect import Dialect
 from sidegate.wire.gemini import GeminiGenerate
 from sidegate.wire.gemini_embeddings import GeminiBatchEmbed, GeminiEmbed
@@ -21,6 +22,7 @@ _ALL: tuple[Dialect, ...] = (
     OpenAIEmbeddings(),
     OpenAIResponses(),
     AnthropicMessages(),
+    AnthropicCountTokens(),
     GeminiGenerate(),
     GeminiBatchEmbed(),
     GeminiEmbed(),
