@@ -14,9 +14,10 @@ import pytest
 from sidegate.config import read_mapping
 from sidegate.contract import RateClaim, SlotClaim
 from sidegate.errors import ConfigError
-from sidegate.testing import Running, demo_config, gateway
+from sidegate.testing import Exchange, Running, demo_config, gateway, scripted
 from tests.counted import until
 from tests.plugins.test_through_the_gateway import LOG, SLOW, Client, everywhere, served
+from tests.relaying import leads_to
 from tests.servers.process import spare_port
 from tests.servers.proxy import FaultProxy
 
@@ -191,3 +192,27 @@ def test_a_wrong_url_is_a_mistake_with_its_place_and_without_the_password(url: s
         read_mapping({**demo_config(), "counters": {"url": url}}, {}, Path())
     assert "counters" in str(refused.value)
     assert "hush" not in str(refused.value)
+
+
+async def drops(exchange: Exchange) -> None:
+    """Takes the request, and hangs up."""
+    exchange.reset()
+
+
+async def test_a_retry_that_may_pass_the_limit_is_refused_before_its_provider_is_reached() -> None:
+    async with scripted(drops) as provider:
+        limit = tokens(output_tokens=100, estimate="most")
+        retry = {"attempts": 3, "base": 0.001}
+        config = leads_to(provider.url, plugins=(LOG, limit))
+        config["providers"]["p0"]["retry"] = retry
+        async with gateway(config) as running, aiohttp.ClientSession() as session:
+            body = {"model": "m", "max_tokens": 60, "messages": [{"role": "user", "content": "Of the sea."}]}
+            async with session.post(running.url + "/v1/chat/completions", json=body) as response:
+                told = await response.json()
+                status = response.status
+            (line,) = running.log.events("call")
+            # Nobody knows what the first try used: all that it claimed stays counted.
+            assert (await counted(running, 100))[1] == 60
+    assert (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert len(provider.exchanges) == 1
+    assert (line["error"], line["plugin"]) == ("rate_limit_exceeded", "rate_limit")
