@@ -1,4 +1,4 @@
-"""The plugins that need no money, in a real gateway: both dialects, streamed and buffered, cut off and failing."""
+"""The plugins that need no money, in a real gateway: each dialect, streamed and buffered, cut off and failing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KEYS = {
 SLOTS = {"use": "sidegate_plugins.concurrency:Concurrency", "settings": {"limits": [{"name": "own", "calls": 1}]}}
 SLOW = {"demo": {"dialect": "demo", "settings": {"tokens_per_second": 60, "first_token": 0}}}
 
-PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "openai_responses": "/v1/responses"}
 
 everywhere = pytest.mark.parametrize(
-    ("dialect", "stream"), [("openai", True), ("openai", False), ("anthropic", True), ("anthropic", False)]
+    ("dialect", "stream"), [(dialect, stream) for dialect in PATHS for stream in (True, False)]
 )
 
 
@@ -57,6 +57,8 @@ class Client:
             "stream": self._stream,
             "messages": [{"role": "user", "content": "Tell me of the sea."}],
         }
+        if self._dialect == "openai_responses":
+            body |= {"input": body.pop("messages"), "max_output_tokens": body.pop("max_tokens")}
         given = {"authorization": f"Bearer {key}", "anthropic-version": "2023-06-01", **headers}
         return self._session.post(self.running.url + PATHS[self._dialect], json=body, headers=given)
 

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import openai
 import pytest
+from msgspec import structs
 from openai.types.responses import Response, ResponseFunctionToolCall
 from pydantic import BaseModel
 
 from sidegate.contract import Call, Chunk, Ending, Handler, Plugin, Reply, Text
+from sidegate.contract.meaning import Message, TextContent
 from sidegate.contract.stages import Chunks
 from sidegate.errors import Refusal
 from sidegate.testing import Exchange, Running
@@ -371,6 +373,16 @@ class _Late:
         return [] if self._held is None else [Chunk.of(self._held)]
 
 
+class Briefed(Plugin[None]):
+    """Sets a limit, and says something before all else."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        asked = call.request
+        brief = Message("system", (TextContent("Be brief."),))
+        call.request = structs.replace(asked, max_tokens=9, messages=(brief, *asked.messages))
+        return await handler(call)
+
+
 class Censor(Plugin[None]):
     """Says no to the fox."""
 
@@ -401,6 +413,21 @@ def test_an_edit_holds_in_every_event(ground: Ground, dialect: str, stream: bool
     assert [piece["text"] for piece in message["content"]] == [TEXT.upper()]
     given = [json.loads(call["arguments"]) for call in calls]
     assert given == [json.loads(arguments) for _, _, arguments in CALLS]
+
+
+@each_provider
+def test_a_changed_request_is_what_is_asked(ground: Ground, dialect: str) -> None:
+    running, provider = ground.before(SPEAKERS[dialect], dialect, plugins=({"use": f"{__name__}:Briefed"},))
+    given = [{"role": "user", "content": [{"type": "input_text", "text": "x"}], "id": "msg_0"}]
+    posted(running, input=given, truncation="auto", tools=[{"type": "web_search"}, WEATHER])
+    sent = provider.exchanges[0].json
+    assert "Be brief." in json.dumps(sent)
+    assert 9 in (sent.get("max_output_tokens"), sent.get("max_tokens"))
+    if dialect == "openai_responses":
+        assert sent["instructions"] == "Be brief."
+        # What nobody changed is as it came.
+        assert (sent["input"], sent["truncation"]) == (given, "auto")
+        assert sent["tools"] == [{"type": "web_search"}, WEATHER]
 
 
 @both
