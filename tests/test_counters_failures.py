@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidegate.contract import RateClaim, SlotClaim
+from sidegate.counters.shared_slots import SharedSlots
 from sidegate.errors import ConfigError, Refusal
 from sidegate.shared import store
 from sidegate.shared.address import check_url, connect, shown
@@ -360,6 +361,19 @@ async def test_the_slots_of_a_gateway_that_was_killed_come_free_when_their_lease
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+async def test_who_is_called_in_the_moment_before_it_waits_hears_it(redis_url: str) -> None:
+    async with replica(redis_url) as gate:
+        assert isinstance(gate.slots, SharedSlots)
+        wakes = gate.slots.wakes
+        for number in range(2000):
+            wakes.wake(f"never-{number}")
+        wakes.wake("id")
+        assert len(wakes._missed) == 1000
+        with wakes.listening("id") as woken:
+            async with asyncio.timeout(20):
+                await woken(1000)
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------

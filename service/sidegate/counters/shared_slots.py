@@ -25,13 +25,13 @@ from sidegate.shared.script import Argument, Order
 from sidegate.shared.store import Store
 
 LOOK_SECONDS = 1.0
-"""How often a call that waits looks for itself, in case that it was not woken."""
-
-UNHEARD_SECONDS = 4.0
-"""How long a call that waits keeps its place without a sign: so long may the row stand where its replica has died."""
+"""How often a call that waits looks for itself, in case that it was not woken. Less often where many wait."""
 
 LOOKS_A_SECOND = 500
 """Of one process, for all its calls that wait."""
+
+UNHEARD = 4
+"""After so many looks that did not come a call loses its place: so long a row may stand whose first has died."""
 
 RENEWALS = 3
 """In the time of one lease."""
@@ -121,7 +121,7 @@ class SharedSlots:
             async with asyncio.timeout(wait):
                 with self.wakes.listening(id) as woken:
                     while True:
-                        await woken(max(LOOK_SECONDS, self._waiting / LOOKS_A_SECOND))
+                        await woken(self._look())
                         _, stopping = await self._ask(id, ticket, claims, True)
                         if not stopping:
                             return
@@ -129,6 +129,10 @@ class SharedSlots:
             raise refusal(self.local.advice(claims)) from None
         finally:
             self._waiting -= 1
+
+    def _look(self) -> float:
+        """Seconds between looks."""
+        return max(LOOK_SECONDS, self._waiting / LOOKS_A_SECOND)
 
     async def _enter_alone(self, claims: Sequence[SlotClaim]) -> None:
         if any(claim.on_store_failure == "deny" for claim in claims):
@@ -140,7 +144,7 @@ class SharedSlots:
         self, id: str, ticket: int, claims: Sequence[SlotClaim], may_wait: bool
     ) -> tuple[int, list[SlotClaim]]:
         keys = [f"{self.store.tag}tickets"]
-        times = int(self.lease * 1000), int(UNHEARD_SECONDS * 1000)
+        times = int(self.lease * 1000), int(UNHEARD * self._look() * 1000)
         arguments: list[Argument] = [id, ticket, *times, int(may_wait), self.wakes.channel]
         for claim in claims:
             keys += self._keys(claim)

@@ -8,6 +8,9 @@ from contextlib import contextmanager, suppress
 
 from sidegate.shared.store import Store
 
+_MOST_MISSED = 1000
+"""Calls that were woken in the moment before they waited. Of those that never do, the oldest are forgotten."""
+
 _PAUSE = 1.0
 """Seconds after which a listener that was cut off tries again. Meanwhile calls look for themselves."""
 
@@ -20,6 +23,7 @@ class Wakes:
         self.channel = f"{store.tag}wake:"
         self._name = name
         self._waiting: dict[str, asyncio.Event] = {}
+        self._missed: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
         store.came_up.append(self._again)
 
@@ -34,6 +38,9 @@ class Wakes:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._listen(), name="wakes")
         event = self._waiting[id] = asyncio.Event()
+        if id in self._missed:
+            del self._missed[id]
+            event.set()
 
         async def woken(seconds: float) -> None:
             with suppress(TimeoutError):
@@ -63,9 +70,19 @@ class Wakes:
         async with self._store.client() as client, client.pubsub() as listener:
             await listener.subscribe(self.channel + self._name)
             async for message in listener.listen():
-                if message["type"] == "subscribe":
-                    # Whoever was called before this could not be heard.
-                    for event in self._waiting.values():
-                        event.set()
-                elif (woken := self._waiting.get(message["data"].decode())) is not None:
-                    woken.set()
+                if message["type"] == "message":
+                    self.wake(message["data"].decode())
+                    continue
+                # Whoever was called before this could not be heard.
+                for event in self._waiting.values():
+                    event.set()
+
+    def wake(self, id: str) -> None:
+        """It may look now."""
+        event = self._waiting.get(id)
+        if event is not None:
+            event.set()
+            return
+        self._missed[id] = None
+        if len(self._missed) > _MOST_MISSED:
+            del self._missed[next(iter(self._missed))]
