@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from sidegate.errors import BadRequest
 from sidegate.wire import openai_request as openai
 from sidegate.wire.body import UNREADABLE, wrong_type
 
@@ -87,7 +88,7 @@ class _Responses(Basics, kw_only=True, gc=False):
     def __post_init__(self) -> None:
         # Nobody would be told what it came to: neither the client, nor the ledger.
         if self.background and not self.stream:
-            raise ValueError("background: is served as a stream only")
+            raise BadRequest("background: is served as a stream only", param="background", code="unsupported_field")
 
     @property
     def streams(self) -> bool:

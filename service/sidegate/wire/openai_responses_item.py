@@ -14,11 +14,10 @@ Say = Callable[[str, dict[str, Any]], None]
 class Piece:
     """A content part of a message, a part of a summary, or raw reasoning."""
 
-    def __init__(self, kind: str, block: int, place: int) -> None:
+    def __init__(self, kind: str, block: int) -> None:
         self.kind = kind
         """`output_text`, `refusal`, `summary_text`, `reasoning_text`."""
         self.block = block
-        self.place = place
         self.said: list[str] = []
         self.open = True
         self.cited: dict[str, Any] = {}
@@ -99,6 +98,7 @@ class Pieced(Item):
         super().__init__(say, index, id, fields)
         self.pieces: list[Piece] = []
         self._where: dict[str, Any] = {}
+        self._counts = {True: 0, False: 0}
 
     @property
     def last(self) -> Piece | None:
@@ -117,10 +117,12 @@ class Pieced(Item):
     def another(self, kind: str, block: int) -> Piece:
         """The next part."""
         self.end_piece()
-        place = sum(1 for piece in self.pieces if _listed(piece.kind) == _listed(kind))
-        piece = Piece(kind, block, place)
+        summed = kind == "summary_text"
+        place = self._counts[summed]
+        self._counts[summed] += 1
+        piece = Piece(kind, block)
         self.pieces.append(piece)
-        at = "summary_index" if kind == "summary_text" else "content_index"
+        at = "summary_index" if summed else "content_index"
         self._where = {"item_id": self.id, "output_index": self.index, at: place}
         self._say("response." + _NAMES[kind][0], {**self._where, "part": piece.part(begun=True)})
         return piece
@@ -201,7 +203,12 @@ class CallItem(Item):
     def body(self, *, begun: bool = False) -> dict[str, Any]:
         said = {"id": self.id, "type": "function_call", "call_id": self.call_id, "name": self.name}
         given = "" if begun else "".join(self._given)
-        return {**said, **self.fields, "arguments": given, "status": "in_progress" if begun else self.status or "completed"}
+        return {
+            **said,
+            **self.fields,
+            "arguments": given,
+            "status": "in_progress" if begun else self.status or "completed",
+        }
 
     def _end(self) -> None:
         where = {"item_id": self.id, "output_index": self.index}
@@ -213,8 +220,3 @@ class OtherItem(Item):
 
     def body(self, *, begun: bool = False) -> dict[str, Any]:
         return self.fields
-
-
-def _listed(kind: str) -> bool:
-    """Whether parts of the kind stand in the summary; the others stand in the content."""
-    return kind == "summary_text"

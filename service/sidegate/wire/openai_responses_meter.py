@@ -55,7 +55,7 @@ class ResponsesMeter:
         self.started = False
         self.finished = False
         self.reader: Reader | None = None
-        self._heard: set[int] = set()
+        self._heard: dict[int, set[int]] = {}
         self._begun: set[int] = set()
         self._last: tuple[Any, Any, Any] = ("", None, None)
         self._called = False
@@ -111,7 +111,8 @@ class ResponsesMeter:
     def _began(self, event: wire.Event) -> None:
         """The first piece of a block."""
         if event.type in _PLACES:
-            self._heard.add(wire.block_of(event, _PLACES[event.type]))
+            block = wire.block_of(event, _PLACES[event.type])
+            self._heard.setdefault(block // wire.WIDTH, set()).add(block)
             self._refused = self._refused or event.type == "response.refusal.delta"
 
     def _item(self, event: wire.Event) -> Sign:
@@ -124,7 +125,7 @@ class ResponsesMeter:
         if item.type == "function_call":
             self._called = True
             if arguments := wire.arguments_text(item.arguments):
-                self._heard.add(block)
+                self._heard.setdefault(block // wire.WIDTH, set()).add(block)
                 self.output_bytes += text_size(arguments)
         self.started = True
         return CONTENT
@@ -136,7 +137,7 @@ class ResponsesMeter:
         begun = block in self._begun
         self._begun.add(block)
         self._called = self._called or item.type == "function_call"
-        heard = frozenset(at for at in self._heard if block <= at < block + wire.WIDTH)
+        heard = frozenset(self._heard.get(block // wire.WIDTH, ()))
         if begun and heard and item.type != "reasoning":
             return self._aside()
         self.reader = partial(read_event, before=Before(heard, begun))

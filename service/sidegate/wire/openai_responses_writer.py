@@ -69,6 +69,7 @@ class ResponsesWriter:
         self._coming: dict[int, dict[str, Any]] = {}
         self._calls = Calls()
         self._placed: list[CallItem] = []
+        self._by_block: dict[int, list[CallItem]] = {}
         self._spoken: Pieced | None = None
 
     def say(self, kind: str, fields: dict[str, Any]) -> None:
@@ -210,6 +211,7 @@ class ResponsesWriter:
             if fields:
                 self._own[call.block // wire.WIDTH] = item
             self._placed.append(item)
+            self._by_block.setdefault(call.block, []).append(item)
             self._begin(item)
         if self._placed[place].open:
             self._placed[place].add(call.arguments)
@@ -308,9 +310,8 @@ class ResponsesWriter:
         spoken = self._spoken
         if isinstance(spoken, ReasoningItem) and (spoken.last is None or spoken.last.block == block):
             self._speak(None)
-        for call in self._placed:
-            if call.block == block:
-                call.end()
+        for call in self._by_block.pop(block, ()):
+            call.end()
 
     def _end(self) -> None:
         self._ended = True
