@@ -3,8 +3,8 @@
 Source: https://platform.openai.com/docs/api-reference/responses-streaming. New kinds of events and items are part of
 the format, so what is not known here is never an error.
 
-An output item has 1024 blocks: its content parts from 0 (a message's texts and refusals, the raw reasoning of a
-reasoning item, a call's arguments), and the summary of its reasoning as one block from 512.
+An output item has 2**20 blocks: its content parts from 0 (a message's texts and refusals, the raw reasoning of a
+reasoning item, a call's arguments), and the summary of its reasoning as one block, 2**19.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sidegate.wire.body import UNREADABLE
 
 T = TypeVar("T")
 
-WIDTH = 1024
+WIDTH = 2**20
 """Blocks of one output item."""
-SUMMARY = 512
+SUMMARY = 2**19
 """The block of a reasoning item's summary, counted from its first."""
 MOST_ITEMS = 2**20
 
