@@ -353,7 +353,8 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
         ),
         (
             {"providers": provider(dialect="opnai")},
-            "providers.one.dialect: expected one of `openai`, `openai_responses`, `anthropic`, `gemini`, `demo`, did you mean `openai`?",
+            "providers.one.dialect: expected one of `openai`, `openai_responses`, `anthropic`, `gemini`, `demo`, "
+            "did you mean `openai`?",
         ),
         ({"providers": provider(settings={"a": 1})}, "providers.one.settings: only the demo provider has settings"),
         ({"providers": {"one": {}}}, "providers.one: missing required field `dialect`"),
@@ -423,7 +424,10 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
             {"listen": {"port": 9, "host": "0.0.0.0"}, "admin": {"port": 9}},
             "admin: listens where `listen` does, on port 9",
         ),
-        ({"ledger": {"url": "mysql://x"}}, "ledger.url: expected `sqlite:///` and a path, `postgresql://...`, or nothing"),
+        (
+            {"ledger": {"url": "mysql://x"}},
+            "ledger.url: expected `sqlite:///` and a path, `postgresql://...`, or nothing",
+        ),
         (
             {"plugin_prefixes": ["acme", "a-b"]},
             "plugin_prefixes[1]: expected the name of a package, such as acme.plugins",
