@@ -353,8 +353,14 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
         ),
         (
             {"providers": provider(dialect="opnai")},
-            "providers.one.dialect: expected one of `openai`, `openai_responses`, `anthropic`, `gemini`, `demo`, "
-            "did you mean `openai`?",
+            (
+                "providers.one.dialect: expected one of `openai`, `openai_responses`, `anthropic`, `gemini`, `demo`, "
+                "did you mean `openai`?"
+            ),
+        ),
+        (
+            {"providers": provider(dialect="anthropic", responses=True)},
+            "providers.one.responses: is for those whose dialect is `openai`",
         ),
         ({"providers": provider(settings={"a": 1})}, "providers.one.settings: only the demo provider has settings"),
         ({"providers": {"one": {}}}, "providers.one: missing required field `dialect`"),

@@ -56,7 +56,9 @@ def _with_url(provider: Provider) -> Provider:
     url = provider.base_url.rstrip("/") or _VENDORS.get(provider.dialect, "")
     if provider.dialect == "gemini" and not _VERSION.search(url):
         url += "/v1beta"
-    responses = url == _VENDORS["openai"] if provider.responses is None else provider.responses
+    responses = provider.responses
+    if responses is None and provider.dialect == "openai":
+        responses = url == _VENDORS["openai"]
     return replace(provider, base_url=url, responses=responses)
 
 
