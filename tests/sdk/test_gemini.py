@@ -17,11 +17,14 @@ from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
 
+from sidegate.contract import Call, Chunk, Handler, Plugin, Reply
+from sidegate.errors import Refusal
 from sidegate.testing import Exchange, Running, demo_config, gateway
 from tests.relaying import answers, event
 from tests.sdk.conftest import AnthropicClient, OpenAIClient
 from tests.sdk.ground import Ground
 from tests.sdk.scripts import CALLS, TEXT, USED, anthropic_says, in_pieces, openai_says
+from tests.tapping import Tapping
 from tests.wire.recordings import Case, parameters
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
@@ -336,6 +339,24 @@ def test_geminis_embeddings_for_another_client(ground: Ground, openai_at: OpenAI
     }
 
 
+def test_embeddings_pass_between_gemini_and_gemini(ground: Ground, gemini_at: GeminiClient) -> None:
+    async def says(exchange: Exchange) -> None:
+        if exchange.path.endswith(":embedContent"):
+            await exchange.reply(b'{"embedding": {"values": [0.5]}, "ofTomorrow": 1}')
+            return
+        await exchange.reply(b'{"embeddings": [{"values": [0.5]}]}')
+
+    running, provider = ground.before(says, "gemini")
+    config = types.EmbedContentConfig(task_type="RETRIEVAL_QUERY")
+    reply = gemini_at(running).models.embed_content(model="m", contents="a", config=config)
+    assert [one.values for one in reply.embeddings or []] == [[0.5]]
+    (one,) = provider.exchanges[0].json["requests"]
+    assert (one["model"], one["taskType"]) == ("models/real", "RETRIEVAL_QUERY")
+    told = post(running, "/v1beta/models/m:embedContent", {"model": "models/m", "content": {"parts": [{"text": "x"}]}})
+    assert told == {"embedding": {"values": [0.5]}, "ofTomorrow": 1}
+    assert provider.exchanges[1].json["model"] == "models/real"
+
+
 def test_a_count_is_the_providers_own_or_none(ground: Ground, gemini_at: GeminiClient) -> None:
     async def says(exchange: Exchange) -> None:
         await exchange.reply(b'{"totalTokens": 12, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}]}')
@@ -487,7 +508,7 @@ async def test_the_async_client_streams_too() -> None:
 
 # --- by hand: paths, keys, arrays -------------------------------------------------------------------------------------
 
-ASK = {"contents": [{"parts": [{"text": "hi"}]}]}
+ASK: dict[str, Any] = {"contents": [{"parts": [{"text": "hi"}]}]}
 
 
 def open_json(url: str, body: Any, **headers: str) -> Any:
@@ -626,6 +647,43 @@ def test_the_schema_plugin_holds_replies_to_the_format(ground: Ground, gemini_at
     assert raised.value.code == 422
 
 
+class Refusing(Plugin[None]):
+    """Says no to the third word."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        seen: list[str] = []
+
+        def see(chunk: Chunk) -> None:
+            seen.extend(chunk.text)
+            if len(seen) > 2:
+                raise Refusal(403, "not_here", "Not on this route.")
+
+        call.tap(see)
+        return await handler(call)
+
+
+@both
+def test_a_plugin_may_refuse(ground: Ground, gemini_at: GeminiClient, stream: bool) -> None:
+    """In mid-stream it is an event, which the client raises all the same."""
+    refusing: tuple[Any, ...] = ({"use": "tests.sdk.test_gemini:Refusing"},)
+    running, _ = ground.before(gemini_says, "gemini", plugins=refusing)
+    with pytest.raises(errors.ClientError) as raised:
+        asked(gemini_at(running), stream)
+    assert (raised.value.code, raised.value.status) == (403, "PERMISSION_DENIED")
+    reasons = [each.get("reason") for each in raised.value.details["error"]["details"]]
+    assert reasons == ["NOT_HERE"]
+
+
+def test_a_tap_sees_what_the_client_gets_as_it_came(ground: Ground, gemini_at: GeminiClient) -> None:
+    running, _ = ground.before(gemini_says, "gemini", plugins=({"use": "tests.tapping:Tapping"},))
+    events = asked(gemini_at(running), True)
+    assert said(events) == (TEXT, CALLED)
+    (pipeline,) = running.service.plugins.values()
+    (tapping,) = [each.plugin for each in pipeline.plugins]
+    assert isinstance(tapping, Tapping)
+    assert tapping.texts == [TEXT]
+
+
 async def test_no_comment_of_a_plugin_is_in_the_stream() -> None:
     config = demo_config()
     config["pipelines"] = {"main": {"plugins": [{"use": "cost"}]}}
@@ -675,3 +733,13 @@ def test_a_recorded_reply_is_read_alike(ground: Ground, gemini_at: GeminiClient,
         assert through[1] == straight[1]
     if straight[1] == "ended":
         assert through == straight
+
+
+def test_a_hard_budget_limits_the_reply_in_geminis_words(ground: Ground) -> None:
+    budget = {"name": "all", "amount_usd": 1, "period": "day"}
+    settings = {"prices": {"real": {"input": 1, "output": 2}}, "budgets": [budget], "default_max_tokens": 99}
+    running, provider = ground.before(gemini_says, "gemini", plugins=({"use": "cost", "settings": settings},))
+    schema = {"type": "OBJECT", "propertyOrdering": ["b", "a"]}
+    config: dict[str, Any] = {"response_mime_type": "application/json", "response_schema": schema, "topK": 2.0}
+    post(running, "/v1beta/models/m:generateContent", {**ASK, "generation_config": config})
+    assert provider.exchanges[0].json == {**ASK, "generationConfig": {**config, "maxOutputTokens": 99}}

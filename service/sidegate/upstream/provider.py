@@ -29,6 +29,10 @@ DROPPED = "x-sidegate-dropped"
 """Reply header: fields of the request that the provider's dialect has no counterpart for."""
 
 
+_SYSTEMS = {"openai_responses": "openai", "gemini": "gcp.gemini"}
+"""OpenTelemetry's names of vendors, where they are not those of their dialects."""
+
+
 class Provider(Protocol):
     """Answers one attempt: `call.attempt` is set, `call` is the attempt's own."""
 
@@ -48,8 +52,7 @@ class HttpProvider:
         transport: Transport,
         clock: Clock,
     ) -> None:
-        # OpenTelemetry's name of the vendor: both of OpenAI's dialects are one's.
-        self.system: str = settings.dialect.partition("_")[0]
+        self.system: str = _SYSTEMS.get(settings.dialect, settings.dialect)
         self._speaks = {dialect.name: dialect for dialect in speaks}
         self._first = {dialect.operation: dialect for dialect in reversed(speaks)}
         self._base = settings.base_url.rstrip("/")
