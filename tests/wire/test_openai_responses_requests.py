@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -293,3 +294,11 @@ def test_options_of_streams_go_only_where_one_is_asked_for() -> None:
     fields = read_fields(b'{"model":"m","input":"x","stream":true,"stream_options":{"include_obfuscation":false}}')
     assert set(responses.adapt(fields, model="o", stream=True)) == {"model", "input", "stream", "stream_options"}
     assert set(responses.adapt(fields, model="o", stream=False)) == {"model", "input"}
+
+
+@pytest.mark.parametrize("depth", [300, 3000, 100_000])
+@pytest.mark.parametrize("place", ["input", "tools", "metadata", "text", "new"])
+def test_a_deep_request_kills_nothing(place: str, depth: int) -> None:
+    body = b'{"model":"m","input":"x","%s":%s}' % (place.encode(), b"[" * depth + b"]" * depth)
+    with pytest.raises(BadRequest) if place != "new" or depth > 300 else nullcontext():
+        assert responses.read_request(read_fields(body)).extra["new"]
