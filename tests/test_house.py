@@ -107,7 +107,7 @@ def test_plugins_are_kept_from_all_but_the_contract() -> None:
 
 SERVERS = ("aiohttp", "aiohttp_sse", "prometheus_async")
 CALLERS = ("aiohappyeyeballs", "httptools", "yarl")
-TRANSPORT = {f"sidegate.upstream.{name}" for name in ("connection", "destination", "dialer")}
+TRANSPORT = {f"sidegate.upstream.{name}" for name in ("destination", "dialer", "reader")}
 
 
 def test_only_http_serves_and_only_the_transport_calls() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sidegate.errors import CutError, ReplyError
-from sidegate.upstream.connection import MAX_HEADER_BYTES
+from sidegate.upstream.reader import MAX_HEADER_BYTES
 from tests.upstream.wires import CHUNKED, OK, RawServer, saying, told, transport
 
 BODY = b"5\r\nhello\r\n0\r\n\r\n"

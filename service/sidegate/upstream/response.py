@@ -81,10 +81,11 @@ class Response:
         return self.status != 0
 
     def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
-        self.status = status
+        """Raises `ReplyError` for a body in an encoding that cannot be read; it has then not begun."""
         self.headers = Headers(headers)
         if b"content-encoding" in headers:
             self._inflater = inflater(self.headers["content-encoding"])
+        self.status = status
 
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)
