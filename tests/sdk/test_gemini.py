@@ -299,8 +299,8 @@ def test_models_are_listed_in_geminis_shape(demo: Running, gemini_at: GeminiClie
     assert all(name is not None and name.startswith("models/") for name in names)
     assert names[0] is not None
     assert ai.models.get(model=names[0]).name == names[0]
-    for version in ("v1beta", "v1alpha"):
-        with urllib.request.urlopen(f"{demo.url}/{version}/models", timeout=5) as reply:  # our own loopback URL
+    for path in ("v1beta/models", "v1alpha/models", "v1/models?key=k"):
+        with urllib.request.urlopen(f"{demo.url}/{path}", timeout=5) as reply:  # our own loopback URL
             assert [each["name"] for each in json.load(reply)["models"]] == names
 
 
@@ -532,7 +532,15 @@ def refused(running: Running, path: str, body: Any, **headers: str) -> tuple[int
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/models/m", "/v1beta/models/m", "/v1alpha/models/m", "/models/m", "/v1beta/models/a/b", "/v1beta/a/b"],
+    [
+        "/v1/models/m",
+        "/v1beta/models/m",
+        "/v1alpha/models/m",
+        "/models/m",
+        "/v1beta/models/a/b",
+        "/v1beta/a/b",
+        "/v1beta1/projects/p/locations/l/publishers/google/models/m",
+    ],
 )
 def test_paths_that_clients_ask_at(demo: Running, path: str) -> None:
     if "a/b" in path:

@@ -80,7 +80,7 @@ def _by_vendor(openai: Endpoint, anthropic: Endpoint, gemini: Endpoint) -> Endpo
         headers = request.headers
         if "anthropic-version" in headers:
             return await anthropic(request)
-        if "x-goog-api-key" in headers or "x-goog-api-client" in headers:
+        if "x-goog-api-key" in headers or "x-goog-api-client" in headers or "key" in request.query:
             return await gemini(request)
         return await openai(request)
 

@@ -19,8 +19,8 @@ from sidegate.wire.registry import DIALECTS
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-VERSIONS = ("v1beta", "v1", "v1alpha")
-"""Of the API, as clients say them. What they differ in is the provider's, whose version its base URL says."""
+VERSIONS = ("v1beta", "v1", "v1alpha", "v1beta1")
+"""Of the API, as clients say them; the last is Vertex AI's. What they differ in is the provider's, whose version its base URL says."""
 
 _METHODS = {
     "generateContent": "gemini.generate",

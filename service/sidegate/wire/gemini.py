@@ -5,9 +5,12 @@ gemini_splitter  SSE, and arrays, into events            gemini_content   parts 
 gemini_calls     calls across events                     gemini_schema    OpenAPI schemas as JSON Schema
 gemini_meter     what every reply is measured by         gemini_request   requests, read
 gemini_reply     events and bodies into parts            gemini_outgoing  requests, written
-gemini_saying    parts into Gemini's own                 gemini_error     errors both ways
-gemini_stream    ... as a stream                         gemini_usage     token counts, finish reasons
-gemini_body      ... as a body                           gemini_path      models in paths
+gemini_saying    parts into Gemini's own                 gemini_tools     tools, and the choice among them
+gemini_stream    ... as a stream                         gemini_error     errors both ways
+gemini_body      ... as a body                           gemini_usage     token counts, finish reasons
+                                                         gemini_path      models in paths
+
+`gemini_embeddings` (with `gemini_texts`) and `gemini_tokens` are dialects of their own.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ Source: https://ai.google.dev/api/embeddings. In the meaning one text and severa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from sidegate.contract.meaning import Embedding, End, Part, Report, Request, Start, Usage
@@ -18,29 +18,11 @@ from sidegate.wire.body import UNREADABLE, convert, encode, value
 from sidegate.wire.dialect import Envelope, Fields, Meter, Sign
 from sidegate.wire.gemini import InPath
 from sidegate.wire.gemini_error import error_inside
-from sidegate.wire.gemini_fields import read_as, several
+from sidegate.wire.gemini_fields import several
 from sidegate.wire.gemini_path import resource
+from sidegate.wire.gemini_texts import more_of, read_one, request_of, write_all
 from sidegate.wire.gemini_usage import Counts
 from sidegate.wire.openai_request import Name
-
-_Dimensions = Annotated[int, Meta(ge=1, lt=2**31)]
-
-
-class _Text(Struct):
-    text: str
-
-
-class _Content(Struct):
-    parts: Any = None
-
-
-class _One(Struct, rename="camel"):
-    """A text to embed, and how."""
-
-    content: Any
-    task_type: str | None = None
-    title: str | None = None
-    output_dimensionality: _Dimensions | None = None
 
 
 class _Asked(Struct):
@@ -184,12 +166,12 @@ class GeminiEmbed(_Embeds):
     def read_request(self, fields: Fields) -> Request:
         asked = convert({"model": fields["model"]}, _ASKED)
         one = {name: value(fields, name, object) for name in fields if name not in ("model", "stream")}
-        return _request(asked.model, [_read_one(one, "")], _more([one]))
+        return request_of(asked.model, [read_one(one, "")], more_of([one]))
 
     def write_request(self, request: Request, dropped: list[str]) -> dict[str, Any]:
         if len(request.input) != 1:
             raise BadRequest("input: Expected one text.", param="input")
-        return {"model": request.model, **_write_all(request, dropped)[0]}
+        return {"model": request.model, **write_all(request, dropped)[0]}
 
     def adapt(self, fields: Fields, *, model: str, stream: bool) -> Fields:
         return {**super().adapt(fields, model=model, stream=stream), "model": encode(resource(model))}
@@ -209,11 +191,11 @@ class GeminiBatchEmbed(_Embeds):
         requests = several(value(fields, "requests", object), "requests")
         if not requests:
             raise BadRequest("requests: Expected `array` of length >= 1", param="requests")
-        read = [_read_one(one, f"requests[{index}]") for index, one in enumerate(requests)]
-        return _request(asked.model, read, _more(requests))
+        read = [read_one(one, f"requests[{index}]") for index, one in enumerate(requests)]
+        return request_of(asked.model, read, more_of(requests))
 
     def write_request(self, request: Request, dropped: list[str]) -> dict[str, Any]:
-        return {"model": request.model, "requests": _write_all(request, dropped)}
+        return {"model": request.model, "requests": write_all(request, dropped)}
 
     def adapt(self, fields: Fields, *, model: str, stream: bool) -> Fields:
         """Each of the requests names the model too, and must name the one in the path."""
@@ -224,58 +206,6 @@ class GeminiBatchEmbed(_Embeds):
 
     def assembler(self, envelope: Envelope) -> EmbeddingsAssembler:
         return EmbeddingsAssembler(single=False)
-
-
-def _read_one(one: Any, place: str) -> tuple[str, _One]:
-    read = read_as(one, _One, place)
-    where = f"{place}.content" if place else "content"
-    content = read_as(read.content, _Content, where)
-    texts = []
-    for index, part in enumerate(several(content.parts, f"{where}.parts")):
-        texts.append(read_as(part, _Text, f"{where}.parts[{index}]").text)
-    text = "".join(texts)
-    if not text:
-        raise BadRequest(f"{where}: An empty text cannot be embedded.", param=where)
-    return text, read
-
-
-def _request(model: str, read: list[tuple[str, _One]], extra: dict[str, Any]) -> Request:
-    first = read[0][1]
-    same = all(each.output_dimensionality == first.output_dimensionality for _, each in read)
-    if not same:
-        raise BadRequest("outputDimensionality: All texts of a call have the same.", param="outputDimensionality")
-    return Request(
-        model=model, input=tuple(text for text, _ in read), dimensions=first.output_dimensionality, extra=extra
-    )
-
-
-def _more(requests: list[Any]) -> dict[str, Any]:
-    """What has no word, such as `taskType`: by name, for each of the texts where they differ."""
-    known = ("content", "model", "outputDimensionality", "output_dimensionality")
-    names = {name for one in requests if isinstance(one, dict) for name in one if name not in known}
-    found: dict[str, Any] = {}
-    for name in sorted(names):
-        values = [one.get(name) for one in requests]
-        found[name] = values[0] if all(each == values[0] for each in values) else values
-    return found
-
-
-def _write_all(request: Request, dropped: list[str]) -> list[dict[str, Any]]:
-    requests: list[dict[str, Any]] = []
-    own = {name: request.extra[name] for name in ("taskType", "task_type", "title") if name in request.extra}
-    lost = [name for name in request.extra if name not in own]
-    lost += ["user"] if request.user is not None else []
-    dropped.extend(name for name in lost if name not in dropped)
-    for index, text in enumerate(request.input):
-        if not isinstance(text, str):
-            raise BadRequest("input: This provider embeds texts, no tokens.", param="input")
-        one: dict[str, Any] = {"content": {"parts": [{"text": text}]}}
-        if request.dimensions is not None:
-            one["outputDimensionality"] = request.dimensions
-        for name, said in own.items():
-            one[name] = said[index] if isinstance(said, list) and index < len(said) else said
-        requests.append(one)
-    return requests
 
 
 def _none() -> ReplyError:

@@ -18,7 +18,6 @@ from sidegate.contract.meaning import (
     ReasoningContent,
     Request,
     TextContent,
-    Tool,
     ToolResult,
     ToolUse,
 )
@@ -26,6 +25,7 @@ from sidegate.wire.body import encode, value
 from sidegate.wire.dialect import Fields
 from sidegate.wire.gemini_content import write_call, write_content, write_result, write_thinking
 from sidegate.wire.gemini_fields import CONFIG, snake
+from sidegate.wire.gemini_tools import are_own_tools, write_choice, write_tools
 
 UNSIGNED = "skip_thought_signature_validator"
 """What Gemini 3 takes as the signature of a call that it has not made itself, or whose own was lost on the way:
@@ -38,7 +38,6 @@ _LEVELS = {"none": "minimal", "xhigh": "high", "max": "high"}
 _OWN = frozenset(
     ("safetySettings", "cachedContent", "serviceTier", "store", "labels"),
 )
-_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
 
 def write_request(request: Request, dropped: list[str]) -> dict[str, Any]:
@@ -49,13 +48,13 @@ def write_request(request: Request, dropped: list[str]) -> dict[str, Any]:
         "stream": request.stream or None,
         "contents": _contents(request, lost),
         "systemInstruction": _system(request, lost),
-        "tools": _tools(request, lost) or None,
-        "toolConfig": _tool_config(request, lost),
+        "tools": write_tools(request, lost) or None,
+        "toolConfig": write_choice(request, lost),
     }
     for name, each in request.extra.items():
         if name in _OWN:
             body[name] = each
-        elif not name.startswith(CONFIG) and name != "toolConfig" and (name != "tools" or not _are_own_tools(each)):
+        elif not name.startswith(CONFIG) and name != "toolConfig" and (name != "tools" or not are_own_tools(each)):
             lost.append(name)
     lost += [name for name in ("user", "metadata") if getattr(request, name) is not None]
     if request.parallel_tool_calls is False:
@@ -215,41 +214,3 @@ def _append(parts: list[dict[str, Any]], part: dict[str, Any] | None, piece: Con
 def _name(piece: Content) -> str:
     kind = piece.kind if isinstance(piece, OpaqueContent) else type(piece).__name__.removesuffix("Content").lower()
     return f"messages.content.{kind}"
-
-
-def _tools(request: Request, lost: list[str]) -> list[dict[str, Any]]:
-    declared = [_tool(tool, lost) for tool in request.tools]
-    own = request.extra.get("tools", [])
-    return ([{"functionDeclarations": declared}] if declared else []) + (list(own) if _are_own_tools(own) else [])
-
-
-def _tool(tool: Tool, lost: list[str]) -> dict[str, Any]:
-    if tool.strict:
-        lost.append("tools.strict")
-    told = {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
-    return {name: each for name, each in told.items() if each is not None}
-
-
-def _are_own_tools(tools: Any) -> bool:
-    """Whether they were read from this dialect: other vendors' have a type or a name."""
-    return isinstance(tools, list) and all(
-        isinstance(tool, dict) and not {"type", "name", "mcp_server_name"} & tool.keys() for tool in tools
-    )
-
-
-def _tool_config(request: Request, lost: list[str]) -> dict[str, Any] | None:
-    told = request.extra.get("toolConfig")
-    own: dict[str, Any] = dict(told) if isinstance(told, dict) else {}
-    choice = request.tool_choice
-    if choice is None:
-        return own or None
-    if not request.tools and not own:
-        if choice not in ("auto", "none"):
-            lost.append("tool_choice")
-        return None
-    calling: dict[str, Any] = {"mode": _MODES.get(choice, "ANY")}
-    if choice.startswith("tool:"):
-        calling["allowedFunctionNames"] = [choice.removeprefix("tool:")]
-    before = own.pop("function_calling_config", own.get("functionCallingConfig"))
-    kept = before if isinstance(before, dict) else {}
-    return {**own, "functionCallingConfig": kept if kept.get("mode") == calling["mode"] else {**kept, **calling}}

@@ -28,5 +28,7 @@ def located(model: str, method: str) -> str:
 
 
 def plain(model: str) -> str:
-    """A model of a client's path or body as callers name it."""
+    """A model of a client's path as callers name it; clients of Vertex AI say whose it is before."""
+    if model.startswith(("projects/", "publishers/")):
+        return model.rpartition("/models/")[2]
     return model.removeprefix("models/")

@@ -19,7 +19,6 @@ from sidegate.contract.meaning import (
     Request,
     ResponseFormat,
     TextContent,
-    Tool,
     ToolUse,
 )
 from sidegate.errors import BadRequest
@@ -28,6 +27,7 @@ from sidegate.wire.dialect import Fields
 from sidegate.wire.gemini_content import FunctionCall, FunctionResponse, Part, read_part, read_result, standard
 from sidegate.wire.gemini_fields import CONFIG, known, read_as, renamed, several
 from sidegate.wire.gemini_schema import json_schema
+from sidegate.wire.gemini_tools import read_choice, read_tools
 from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Temperature, Tokens
 
 
@@ -60,26 +60,6 @@ class Config(Struct, rename="camel"):
     thinking_config: Any = None
 
 
-class _Declared(Struct, rename="camel"):
-    name: Name
-    description: str | None = None
-    parameters: Any = None
-    parameters_json_schema: Any = None
-
-
-class _Calling(Struct, rename="camel"):
-    mode: str | None = None
-    allowed_function_names: list[str] | None = None
-
-
-class _Tools(Struct, rename="camel"):
-    function_declarations: Any = None
-
-
-class _ToolConfig(Struct, rename="camel"):
-    function_calling_config: Any = None
-
-
 class GenerateRequest(Struct, rename="camel"):
     """What is understood; other fields are the request's `extra`."""
 
@@ -95,7 +75,6 @@ class GenerateRequest(Struct, rename="camel"):
 _DECODER = msgspec.json.Decoder(GenerateRequest)
 _KNOWN = frozenset(GenerateRequest.__struct_encode_fields__)
 _CONFIG = known(Config)
-_MODES = {"AUTO": "auto", "ANY": "required", "NONE": "none"}
 
 
 def read_request(fields: Fields) -> Request:
@@ -108,7 +87,7 @@ def read_request(fields: Fields) -> Request:
     if extra.get(CONFIG + "responseModalities") == ["TEXT"]:
         # What it is without being said, and what some clients always say.
         del extra[CONFIG + "responseModalities"]
-    tools = _tools(asked.tools, extra)
+    tools = read_tools(asked.tools, extra)
     budget, effort = _thinking(config.thinking_config, extra)
     return Request(
         model=asked.model,
@@ -124,7 +103,7 @@ def read_request(fields: Fields) -> Request:
         presence_penalty=config.presence_penalty,
         choices=config.candidate_count,
         tools=tools,
-        tool_choice=_tool_choice(asked.tool_config, extra),
+        tool_choice=read_choice(asked.tool_config, extra),
         response_format=_format(config, extra),
         reasoning_effort=effort,
         reasoning_tokens=budget,
@@ -227,55 +206,6 @@ def _add_thought(found: list[Content], part: Part) -> None:
         found[-1] = ReasoningContent(last.text + text, signature)
     elif text or signature:
         found.append(ReasoningContent(text, signature))
-
-
-def _tools(value: Any, extra: dict[str, Any]) -> tuple[Tool, ...]:
-    """The functions. Gemini's own tools have no word here: they stay raw in `extra`, so that another dialect names
-    `tools` as dropped."""
-    found: list[Tool] = []
-    own: list[dict[str, Any]] = []
-    for index, each in enumerate(several(value, "tools")):
-        place = f"tools[{index}]"
-        if not isinstance(each, dict):
-            raise BadRequest(f"{place}: Expected `object`", param=place)
-        tool = renamed(each, _Tools)
-        declared = several(tool.pop("functionDeclarations", None), f"{place}.functionDeclarations")
-        found += [_tool(one, f"{place}.functionDeclarations[{at}]") for at, one in enumerate(declared)]
-        if tool:
-            own.append(tool)
-    if own:
-        extra["tools"] = own
-    return tuple(found)
-
-
-def _tool(value: Any, place: str) -> Tool:
-    declared = read_as(value, _Declared, place)
-    parameters = declared.parameters_json_schema
-    if parameters is None and declared.parameters is not None:
-        parameters = json_schema(declared.parameters, f"{place}.parameters")
-    if parameters is not None and not isinstance(parameters, dict):
-        where = f"{place}.parametersJsonSchema"
-        raise BadRequest(f"{where}: Expected `object`", param=where)
-    return Tool(declared.name, declared.description, parameters)
-
-
-def _tool_choice(value: Any, extra: dict[str, Any]) -> str | None:
-    """The choice; what more there is to a `toolConfig` keeps it whole in `extra`."""
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise BadRequest("toolConfig: Expected `object`", param="toolConfig")
-    told = renamed(value, _ToolConfig)
-    asked = told.pop("functionCallingConfig", None)
-    calling = _Calling() if asked is None else read_as(asked, _Calling, "toolConfig.functionCallingConfig")
-    names = calling.allowed_function_names or []
-    more = set(renamed(asked, _Calling)) - {"mode", "allowedFunctionNames"} if isinstance(asked, dict) else set()
-    choice = _MODES.get(calling.mode or "")
-    if told or more or len(names) > 1 or (calling.mode and choice is None):
-        extra["toolConfig"] = value
-    if choice == "required" and len(names) == 1:
-        return f"tool:{names[0]}"
-    return choice
 
 
 def _thinking(value: Any, extra: dict[str, Any]) -> tuple[int | None, str | None]:
