@@ -30,9 +30,13 @@ class Names:
         self.answered = asyncio.Event()
         self.answered.set()
         self._hosts = hosts
+        self._real = asyncio.get_running_loop().getaddrinfo
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._resolve)
 
     async def _resolve(self, host: str, port: int, **kwargs: Any) -> list[Any]:
+        if host[0].isdigit():
+            # uvloop asks for addresses, too, when it connects a socket.
+            return await self._real(host, port, **kwargs)
         self.asked.append(host)
         await self.answered.wait()
         if not self._hosts:
