@@ -114,22 +114,24 @@ class Scene:
                 await asyncio.sleep(0.05)
 
     def _recorded(self) -> bool:
-        over = self.store.rows("SELECT model_asked FROM calls WHERE state <> 'reserved'")
-        return self.asked.keys() <= {row[0] for row in over}
+        over = {row[0] for row in self.store.rows("SELECT model_asked FROM calls WHERE state <> 'reserved'")}
+        held = self.store.rows("SELECT 1 FROM budgets WHERE held <> 0")
+        return not held and over >= {marker for marker, told in self.asked.items() if told.whole}
 
     def check_books(self) -> None:
         """Nothing is lost and nothing doubled: of each call that reached the provider there is one row with its cost,
-        of each that was refused there is none with a cost, and the budget is what was spent."""
+        of each that was refused there is none with a cost, and the budget is what was spent. Of many that are refused
+        while nothing can be written not all are on record."""
         rows = self.store.rows("SELECT model_asked, state, cost_nano_usd, status FROM calls")
         by_marker = {row[0]: row[1:] for row in rows}
         assert len(by_marker) == len(rows), "a call is on record twice"
-        assert by_marker.keys() == self.asked.keys()
+        assert by_marker.keys() <= self.asked.keys()
         for marker, told in self.asked.items():
             if told.whole:
                 assert by_marker[marker] == ("settled", self.books.charged[marker], 200)
             else:
                 assert marker not in self.books.charged, "a call that is refused reaches no provider"
-                assert by_marker[marker] == ("settled", 0, told.status)
+                assert by_marker.get(marker, ("settled", 0, told.status)) == ("settled", 0, told.status)
         attempts = self.store.rows("SELECT call_id, number FROM attempts WHERE cost_nano_usd > 0")
         assert len(attempts) == len(self.books.charged)
         sums = self.store.rows("SELECT sum(spent), sum(held), sum(overshoot) FROM budgets")
@@ -139,6 +141,7 @@ class Scene:
 def a_config(provider: str, *plugins: Mapping[str, Any], **config: Any) -> dict[str, Any]:
     """Every model that begins with `m-` leads to this provider, under a budget that has room for all."""
     filled: dict[str, Any] = {**budgeted(BUDGET, url=provider), **config}
+    filled["providers"]["p0"]["timeouts"] = {"idle": 600}
     filled["models"] = {"m-*": [{"provider": "p0", "model": "real"}]}
     filled["pipelines"]["main"]["plugins"] = [*plugins, *filled["pipelines"]["main"]["plugins"]]
     return filled

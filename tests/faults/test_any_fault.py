@@ -35,7 +35,7 @@ async def test_whatever_breaks_nothing_is_lost_or_doubled_in_the_long_run(
     kept: Store, fault_proxy: Before, seed: int
 ) -> None:
     """Faults last longer here than a call waits for its reservation."""
-    await round_of(kept, fault_proxy, seed, faults=20, longest=7)
+    await round_of(kept, fault_proxy, seed, faults=15, longest=7)
 
 
 async def round_of(kept: Store, fault_proxy: Before, seed: int, faults: int, longest: float) -> None:
