@@ -235,9 +235,9 @@ class Route(Strict, frozen=True, kw_only=True):
 class Ledger(Strict, frozen=True, kw_only=True):
     """Where the record of calls is kept."""
 
-    url: Annotated[
-        str, Meta(description="`sqlite:///path`, `postgresql://user@host/database`, or empty for none.")
-    ] = "sqlite:///{state}/sidegate.db"
+    url: Annotated[str, Meta(description="`sqlite:///path`, `postgresql://user@host/database`, or empty for none.")] = (
+        "sqlite:///{state}/sidegate.db"
+    )
     batch_seconds: Annotated[float, Meta(ge=0, le=10, description="Longest a settled row waits in memory.")] = 0.2
     on_start_failure: Annotated[
         Literal["exit", "wait"],
