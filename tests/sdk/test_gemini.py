@@ -592,6 +592,23 @@ def test_without_alt_sse_a_stream_is_an_array(demo: Running) -> None:
     assert (code, body[0]["error"]["status"]) == (404, "NOT_FOUND")
 
 
+def test_an_array_is_one_however_its_events_come(ground: Ground) -> None:
+    """One by one, after the head has left: by the shorter way of the relay too."""
+
+    async def says(exchange: Exchange) -> None:
+        await exchange.head(Transfer_Encoding="chunked")
+        for letter in TEXT:
+            await exchange.chunk(event(reply_of({"text": letter})))
+            await asyncio.sleep(0.01)
+        await exchange.chunk(event(reply_of({"text": ""}, finish="STOP")))
+        await exchange.chunk(b"")
+
+    running, _ = ground.before(says, "gemini")
+    told = post(running, "/v1beta/models/m:streamGenerateContent", ASK)
+    assert len(told) == len(TEXT) + 1
+    assert "".join(each["candidates"][0]["content"]["parts"][0]["text"] for each in told) == TEXT
+
+
 def test_an_array_that_is_cut_ends_with_an_error(ground: Ground) -> None:
     async def says(exchange: Exchange) -> None:
         await exchange.stream(event(reply_of({"text": "Hé"}, unknown={"kept": [1, 2.5]})))

@@ -20,7 +20,7 @@ from sidegate.wire.registry import DIALECTS
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 VERSIONS = ("v1beta", "v1", "v1alpha", "v1beta1")
-"""Of the API, as clients say them; the last is Vertex AI's. What they differ in is the provider's, whose version its base URL says."""
+"""Of the API, as clients say them; the last is Vertex AI's. Which one a provider is asked at, its base URL says."""
 
 _METHODS = {
     "generateContent": "gemini.generate",
@@ -100,11 +100,20 @@ class ArraySink(StreamSink):
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         response.content_type = "application/json"
-        response.enable_chunked_encoding()
+        if self._request.version >= (1, 1):
+            response.enable_chunked_encoding()
         return response
 
     async def write(self, data: bytes) -> None:
         await super().write(self._framed(data))
+
+    def write_now(self, data: bytes) -> bool:
+        opened = self._opened
+        framed = self._framed(data)
+        if not framed or super().write_now(framed):
+            return True
+        self._opened = opened
+        return False
 
     async def end(self) -> web.StreamResponse:
         await super().write(b"]" if self._opened else b"[]")
