@@ -55,6 +55,9 @@ deltas = st.one_of(
 events = st.one_of(
     st.builds(event, deltas),
     st.builds(lambda delta, created: event(delta, created=created), deltas, st.integers(1, 3)),
+    st.builds(lambda delta, pad: event(delta, obfuscation=pad), deltas, texts),
+    st.builds(lambda delta, pad: event(delta, p=pad, x=pad), deltas, texts),
+    st.builds(lambda delta, pad: event({**delta, "p": pad}), deltas, texts),
     st.builds(lambda delta: event(delta, usage={"prompt_tokens": 1, "completion_tokens": 2}), deltas),
     st.builds(lambda delta: event(delta).replace(b'"finish_reason":null', b'"finish_reason":"stop"'), deltas),
     st.builds(lambda delta: event(delta).replace(b'"content":"', b'"content": "'), deltas),
@@ -80,9 +83,20 @@ def test_what_differs_in_its_text_alone_is_not_decoded(monkeypatch: pytest.Monke
     assert meter.output_bytes == before + 6
 
 
+@pytest.mark.parametrize("key", ["obfuscation", "p"])
+def test_padding_that_nobody_reads_may_be_of_any_length(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    meter = ChatMeter()
+    first = event({"role": "assistant", "content": ""})
+    told(meter, [first, *(event({"content": "a"}, **{key: "x" * 3}) for _ in range(2))])
+    before = meter.output_bytes
+    monkeypatch.setattr(openai_chat_meter, "EVENT", None)
+    told(meter, [event({"content": " the"}, **{key: "Zz9" * n}) for n in range(4)])
+    assert meter.output_bytes == before + 16
+
+
 def test_a_provider_that_changes_more_than_the_text_is_not_tried_for_ever() -> None:
     meter = ChatMeter()
-    told(meter, [event({"content": "a"}, obfuscation="x" * number) for number in range(50)])
+    told(meter, [event({"content": "a"}, created=number) for number in range(50)])
     assert meter._casts == MOST_CASTS
 
 

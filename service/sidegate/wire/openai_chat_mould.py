@@ -14,29 +14,40 @@ from sidegate.wire.body import UNREADABLE
 from sidegate.wire.openai_chat_reply import EVENT
 
 _PLAIN = re.compile(rb"[ !#-\[\]-~]+")
+_PADDING = re.compile(rb"[ !#-\[\]-~]*")
+_PADDED = re.compile(rb'"(?:obfuscation|p)":"([ !#-\[\]-~]*)"')
+"""Keys by which OpenAI and Mistral hide how long a token is; nobody reads what they say."""
 _KEY = b'"content":"'
 _PROBE = "sidegate probe"
 """Put in the place of the text, to see whether it is the place."""
 
 
 class Mould:
-    """What stands around the text of one event."""
+    """What stands around the text of one event; `middle` where padding of any length follows it, up to `after`."""
 
-    __slots__ = ("_after", "_around", "_before", "_tail")
+    __slots__ = ("_after", "_before", "_middle", "_start")
 
-    def __init__(self, before: bytes, after: bytes) -> None:
+    def __init__(self, before: bytes, middle: bytes, after: bytes) -> None:
         self._before = before
+        self._middle = middle
         self._after = after
-        self._tail = len(after)
-        self._around = len(before) + len(after)
+        self._start = len(before)
 
     def size(self, event: bytes) -> int:
         """Bytes of its text, where an event differs from the one of the mould in nothing else; else 0."""
         if not event.startswith(self._before) or not event.endswith(self._after):
             return 0
-        if _PLAIN.fullmatch(event, len(self._before), len(event) - self._tail) is None:
+        end = len(event) - len(self._after)
+        if self._middle:
+            end = self._end(event, end)
+        return end - self._start if _PLAIN.fullmatch(event, self._start, end) is not None else 0
+
+    def _end(self, event: bytes, padded: int) -> int:
+        """Where the text ends that has padding behind it; 0 where there is something else."""
+        end = event.find(b'"', self._start)
+        if end < 0 or not event.startswith(self._middle, end):
             return 0
-        return len(event) - self._around
+        return end if _PADDING.fullmatch(event, end + len(self._middle), padded) is not None else 0
 
 
 def is_plain(text: str) -> bool:
@@ -57,4 +68,9 @@ def cast(event: bytes, text: str) -> Mould | None:
         return None
     choices = probed.choices or ()
     delta = choices[0].delta if len(choices) == 1 else None
-    return Mould(before, after) if delta is not None and delta.content == _PROBE else None
+    if delta is None or delta.content != _PROBE:
+        return None
+    padded = _PADDED.search(after)
+    if padded is None:
+        return Mould(before, b"", after)
+    return Mould(before, after[: padded.start(1)], after[padded.end(1) :])
