@@ -349,3 +349,31 @@ async def test_an_edit_changes_what_the_client_reads_and_keeps_unknown_fields_of
         body = msgspec.json.decode(text)
         assert body["choices"][0]["message"]["content"] == "HÉ"
         assert body["a_field_of_tomorrow"] == {"kept": [1, 2.5, "x"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "last"),
+    [
+        ("/v1/chat/completions", chat(stream=True), DONE),
+        ("/v1/messages", messages(stream=True), b'data: {"type":"message_stop"}\n\n'),
+        ("/v1beta/models/m:streamGenerateContent", {"contents": [{"parts": [{"text": "hi"}]}]}, b"]"),
+    ],
+    ids=["openai", "anthropic", "gemini"],
+)
+async def test_a_client_of_http_1_0_gets_its_stream_too(path: str, body: dict[str, Any], last: bytes) -> None:
+    """It knows no chunks: its body ends with the connection."""
+    async with scripted(answers) as provider, gateway(leads_to(provider.url)) as running:
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        sent = msgspec.json.encode(body)
+        head = (
+            f"POST {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+        )
+        writer.write(head.encode() + sent)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+    top, _, rest = answer.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.0 200")
+    assert b"chunked" not in top.lower()
+    assert rest.endswith(last)

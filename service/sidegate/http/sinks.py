@@ -25,7 +25,8 @@ class _Events(EventSourceResponse):
     """
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        self.enable_chunked_encoding()
+        if request.version >= (1, 1):
+            self.enable_chunked_encoding()
         return await web.StreamResponse.prepare(self, request)
 
 
