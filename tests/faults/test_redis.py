@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,8 +49,8 @@ each_break = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def kept(postgres_url: str) -> Store:
-    return prepared("postgresql", postgres_url)
+def kept(tmp_path: Path) -> Store:
+    return prepared("sqlite", f"sqlite:///{tmp_path}/ledger.db")
 
 
 @each_break
