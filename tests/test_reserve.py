@@ -255,6 +255,16 @@ async def test_two_hundred_racing_claims_never_hold_more_than_the_limit(store: S
     assert sum(standing.granted for (standing,) in taken) == 33
 
 
+async def test_what_a_call_let_go_is_there_for_the_next_of_its_batch(store: Store) -> None:
+    async with open_at(store, batch_seconds=NEVER) as ledger:
+        first = opened("c1")
+        await ledger.reserve(first, [claim(100)])
+        end(ledger, first)
+        (standing,) = await ledger.reserve(opened("c2"), [claim(93)])
+        assert (standing.granted, standing.used) == (True, 7)
+    assert money(store) == (7, 93, 0)
+
+
 async def test_gateways_that_race_in_different_steps_of_a_rolling_budget_never_hold_more_than_the_limit(
     store: Store,
 ) -> None:

@@ -43,8 +43,8 @@ _CLOSED = ("57P01", "57P02", "57P03", "25P03")
 """The server shuts down, crashes, starts up; or has ended a transaction that stood still."""
 
 # Calls are looked for by their keys: a plan that was made while a table was small, and kept, must not read all of it
-# when it is large.
-_SESSION = """SELECT set_config('enable_seqscan', 'off', false),
+# when it is large. Nothing asked here is worth compiling.
+_SESSION = """SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),
     set_config('statement_timeout', %(patience)s, false), set_config('lock_timeout', %(patience)s, false),
     set_config('idle_in_transaction_session_timeout', '5000', false),
     set_config('TimeZone', 'UTC', false),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sidegate.ledger import postgres_money as money
@@ -13,7 +13,7 @@ from sidegate.ledger.postgres import PostgresDatabase
 from sidegate.ledger.work import Opening, Reservation, Settlement, Work
 
 if TYPE_CHECKING:
-    from psycopg import Connection, Cursor
+    from psycopg import Connection
 
 TRIES = 4
 """Of a batch that was ended because of a deadlock, or whose connection turns out to be broken."""
@@ -48,6 +48,7 @@ class PostgresJournal:
             connection = self.database.connected()
             with self.database.within(), connection.pipeline():
                 connection.execute("BEGIN READ WRITE")
+                locked: Iterable[Row] = ()
                 if batch.claims:
                     connection.execute(money.LOCK_SUBJECTS, {"keys": money.locks(batch.claims)})
                 # Before the claims are decided: where this connection is given up for dead, and its last words still
@@ -58,18 +59,19 @@ class PostgresJournal:
                 if batch.claims or settled:
                     claimed = {"calls": settled, "claimed": money.claimed(batch.claims)}
                     locked = connection.execute(money.LOCK_ROWS, claimed)
-                    if batch.claims:
-                        self._claim(connection, batch, locked)
                 if batch.settlements:
                     calls, attempts = batch.settled_rows()
                     connection.execute(rows.SETTLE, {"calls": calls, "attempts": attempts})
                 if settled:
                     connection.execute(money.CHARGE, {"calls": settled})
+                # What has just been let go may be claimed.
+                if batch.claims:
+                    self._claim(connection, batch, locked)
                 if beats:
                     lease.beat(self.database)
                 connection.execute("COMMIT")
 
-    def _claim(self, connection: Connection[Row], batch: _Batch, locked: Cursor[Row]) -> None:
+    def _claim(self, connection: Connection[Row], batch: _Batch, locked: Iterable[Row]) -> None:
         """Decide the batch's claims, and hold what is granted."""
         held = connection.execute(money.READ_HELD, {"calls": [work.key[0] for work in batch.reservations]})
         used = connection.execute(money.READ_USED, {"windows": money.windows(batch.claims)})
@@ -91,13 +93,16 @@ class PostgresJournal:
 
 
 class _Batch:
-    """Work by its kind. What is written in this order comes to the same as in the order it was given: a call opens
-    before it is settled, and what opens afterwards has no effect."""
+    """Work by its kind. What is opened is written first, then what is settled, then what is claimed: it comes to the
+    same as in the order it was given, for a call opens before it is settled; what opens afterwards has no effect."""
 
     def __init__(self, batch: Sequence[Work]) -> None:
         self.settlements = [work for work in batch if isinstance(work, Settlement)]
         self.settled = {work.key[0] for work in self.settlements}
-        self.reservations = [work for work in batch if isinstance(work, Reservation) and not work.given_up]
+        reservations = [work for work in batch if isinstance(work, Reservation) and not work.given_up]
+        for late in (work for work in reservations if work.key[0] in self.settled):
+            late.unfit()
+        self.reservations = [work for work in reservations if work.key[0] not in self.settled]
         opened: list[Opening | Reservation] = [
             *(work for work in batch if isinstance(work, Opening)),
             *self.reservations,

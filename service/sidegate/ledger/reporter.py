@@ -24,8 +24,7 @@ MAX_ASKED: Final = 8
 PATIENCE_SECONDS: Final = 300.0
 """The longest a report may take for a command line: a mistake in a script must not read a ledger for ever."""
 
-_SESSION = """SELECT set_config('enable_seqscan', 'on', false), set_config('work_mem', '64MB', false),
-    set_config('jit', 'off', false)"""
+_SESSION = "SELECT set_config('enable_seqscan', 'on', false), set_config('work_mem', '64MB', false)"
 
 
 class Reporter:
@@ -72,7 +71,7 @@ def report_from(url: str, query: Query, over: Callable[[], bool]) -> Report:
         raise Interrupted("nobody waits for it any more")
     with closing(_database(url)) as database:
         if database.dialect == "postgresql":
-            # One report runs at a time: it may read whole tables, with more memory, and is not worth compiling.
+            # One report runs at a time: it may read whole tables, with more memory than a call.
             database.execute(_SESSION)
         database.watch(over)
         return run(database, query)

@@ -106,8 +106,10 @@ class Writer:
         while (batch := self._next()) is not None:
             try:
                 self._write(batch)
+                if batch:
+                    self._well()
                 self._wrote(batch)
-                if self.tend() or batch:
+                if self.tend():
                     self._well()
             except StoreError as error:
                 if not self._goes_on(error):
