@@ -359,6 +359,10 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
             ),
         ),
         (
+            {"providers": provider(dialect="anthropic", max_tokens_field="max_tokens")},
+            "providers.one.max_tokens_field: is for those whose dialect is `openai`",
+        ),
+        (
             {"providers": provider(dialect="anthropic", responses=True)},
             "providers.one.responses: is for those whose dialect is `openai`",
         ),

@@ -131,6 +131,10 @@ class Provider(Strict, frozen=True, kw_only=True):
         bool | None,
         Meta(description="Whether one of `openai` serves `/responses` too; if left out, only OpenAI itself does."),
     ] = None
+    max_tokens_field: Annotated[
+        Literal["max_tokens", "max_completion_tokens"] | None,
+        Meta(description="What one of `openai` calls the longest reply; if left out, only OpenAI itself the newer."),
+    ] = None
     api_key: Annotated[str, Meta(description="The key sent to the provider; `${NAME}` or `api_key_file`.")] = ""
     api_key_file: Annotated[str, Meta(description="A file that holds the key.")] = ""
     api_keys: Annotated[tuple[str, ...], Meta(description="Several keys, used in turn; empty ones are left out.")] = ()

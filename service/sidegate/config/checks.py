@@ -125,8 +125,9 @@ class Checks:
             self._mistakes.add((*path, "base_url"), problem)
         self._keys(path, provider)
         self._patience(path, provider)
-        if provider.responses is not None and provider.dialect != "openai":
-            self._mistakes.add((*path, "responses"), "is for those whose dialect is `openai`")
+        for field in ("responses", "max_tokens_field"):
+            if getattr(provider, field) is not None and provider.dialect != "openai":
+                self._mistakes.add((*path, field), "is for those whose dialect is `openai`")
         if provider.settings and provider.dialect != "demo":
             self._mistakes.add((*path, "settings"), "only the demo provider has settings")
         seen: set[str] = set()

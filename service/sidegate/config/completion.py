@@ -56,10 +56,12 @@ def _with_url(provider: Provider) -> Provider:
     url = provider.base_url.rstrip("/") or _VENDORS.get(provider.dialect, "")
     if provider.dialect == "gemini" and not _VERSION.search(url):
         url += "/v1beta"
-    responses = provider.responses
-    if responses is None and provider.dialect == "openai":
-        responses = url == _VENDORS["openai"]
-    return replace(provider, base_url=url, responses=responses)
+    if provider.dialect != "openai":
+        return replace(provider, base_url=url)
+    newest = url == _VENDORS["openai"]
+    responses = newest if provider.responses is None else provider.responses
+    field = provider.max_tokens_field or ("max_completion_tokens" if newest else "max_tokens")
+    return replace(provider, base_url=url, responses=responses, max_tokens_field=field)
 
 
 def _ledger_url(ledger: Ledger, state: Path) -> str:

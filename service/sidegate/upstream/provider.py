@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import copy_context
 from typing import Protocol
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from sidegate import __version__
@@ -63,6 +65,7 @@ class HttpProvider:
             "Accept-Encoding": "identity",
             "User-Agent": f"sidegate/{__version__}",
         }
+        self._limits_completion = settings.max_tokens_field == "max_completion_tokens"
         self._credentials = credentials
         self._headers = [{**base, **credential.headers, **settings.headers} for credential in credentials.all]
         self._transport = transport
@@ -150,6 +153,7 @@ class HttpProvider:
             fields.update({key: encode(value) for key, value in after.items() if before.get(key) != value})
             for key in before.keys() - after.keys():
                 fields.pop(key, None)
+            self._limit(dialect, fields, call.asked.fields)
         adapted = dialect.adapt(fields, model=attempt.target, stream=stream)
         return write_fields(adapted), stream and not call.asked.wants_usage
 
@@ -159,9 +163,17 @@ class HttpProvider:
         # The model that is really asked: what it is written for may hang on it.
         fields = dialect.write_request(replace(call.request, model=attempt.target), dropped)
         raw: Fields = {key: encode(value) for key, value in fields.items()}
+        self._limit(dialect, raw, {})
         if dropped:
             call.reply_headers[DROPPED] = ", ".join(sorted(set(dropped)))
         return write_fields(dialect.adapt(raw, model=attempt.target, stream=stream))
+
+    def _limit(self, dialect: Dialect, fields: Fields, asked: Mapping[str, Raw]) -> None:
+        """The longest reply in the provider's word, or the client's own: OpenAI's newer models refuse the older word,
+        and few other servers of its dialect know the newer."""
+        newer = self._limits_completion or "max_completion_tokens" in asked
+        if newer and dialect.name == "openai.chat" and "max_tokens" in fields and "max_tokens" not in asked:
+            fields["max_completion_tokens"] = fields.pop("max_tokens")
 
     def _request_headers(self, call: Call, credential: Credential) -> dict[str, str]:
         """An allow-list: nothing of the client's goes out but the versions of the API that it speaks."""
