@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -84,7 +85,7 @@ class Service:
         }
         self.created = int(clock.now().timestamp())
         self.started = False
-        self._ticker: asyncio.Task[None] | None = None
+        self._opened = AsyncExitStack()
 
     def _host(self) -> Host:
         """What plugins are lent."""
@@ -113,42 +114,34 @@ class Service:
 
     async def start(self) -> None:
         """Open everything in order; what was opened is closed again where something fails."""
-        await self.ledger.start()
-        self.metrics.watch_ledger(lambda: self.ledger.waiting)
-        self.metrics.in_flight.set_function(lambda: len(self.live))
-        await self.transport.start()
-        await self.client.start()
-        try:
-            await self.counters.start()
+        async with AsyncExitStack() as opened:
+            await self.ledger.start()
+            opened.push_async_callback(self.ledger.stop)
+            opened.push_async_callback(self.keys.stop)
+            opened.callback(self.reports.stop)
+            self.metrics.watch_ledger(lambda: self.ledger.waiting)
+            self.metrics.in_flight.set_function(lambda: len(self.live))
+            for part in (self.transport, self.client, self.counters, self.calls):
+                opened.push_async_callback(part.stop)
+                await part.start()
             if self.counters.trouble is not None:
                 self.told.append(f"{self.counters.trouble}: see on_store_failure of each limit")
-            await self.calls.start()
             await start(self.plugins)
-        except BaseException:
-            await self.calls.stop()
-            await self.counters.stop()
-            await self.client.stop()
-            await self.transport.stop()
-            await self.ledger.stop()
-            raise
-        self.keys.start()
-        self._ticker = asyncio.get_running_loop().create_task(self._tick(), name="ticker")
+            opened.push_async_callback(stop, self.plugins)
+            self.keys.start()
+            opened.push_async_callback(self._stop_ticking, asyncio.create_task(self._tick(), name="ticker"))
+            self._opened = opened.pop_all()
         self.started = True
 
     async def stop(self) -> None:
-        """Close it in reverse. The ledger is last: nothing that ended before is lost."""
+        """Close it in reverse, once. The ledger is last: nothing that ended before is lost."""
         self.started = False
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.wait([self._ticker])
-        await stop(self.plugins)
-        await self.calls.stop()
-        await self.counters.stop()
-        await self.client.stop()
-        await self.transport.stop()
-        self.reports.stop()
-        await self.keys.stop()
-        await self.ledger.stop()
+        opened, self._opened = self._opened, AsyncExitStack()
+        await opened.aclose()
+
+    async def _stop_ticking(self, ticker: asyncio.Task[None]) -> None:
+        ticker.cancel()
+        await asyncio.wait([ticker])
 
     def router(self, attempt_handler: Handler) -> Router:
         """One for a pipeline; targets, keys, budgets and circuits are those of all."""

@@ -108,7 +108,7 @@ def test_what_the_gateway_cannot_read_or_find_has_its_own_class(demo: Running, a
         ai.messages.create(model="demo", max_tokens=50, messages=cast("Any", "no list"))
     assert "messages" in str(caught.value.api_message)
     with pytest.raises(anthropic.NotFoundError) as path:
-        ai.messages.count_tokens(model="demo", messages=HI)
+        ai.messages.batches.list()
     assert path.value.type == "not_found_error"
 
 
