@@ -20,10 +20,11 @@ from random import Random
 from statistics import median
 
 from sidegate.contract.host import SystemClock
-from sidegate.ledger.database import is_postgres, open_database
+from sidegate.ledger.database import is_postgres
 from sidegate.ledger.journal import Journal
 from sidegate.ledger.lease import Lease
 from sidegate.ledger.migrate import migrate
+from sidegate.ledger.opening import open_database
 from sidegate.ledger.report_query import Query, read_query
 from sidegate.ledger.reporter import report_from
 from sidegate.ledger.rows import CallRow

@@ -13,8 +13,9 @@ from typing import Any
 from msgspec.structs import asdict
 
 from sidegate.contract.host import Clock
-from sidegate.ledger.database import Database, Dialect, Row, open_database
+from sidegate.ledger.database import Database, Dialect, Row
 from sidegate.ledger.migrate import migrate
+from sidegate.ledger.opening import open_database
 from sidegate.ledger.rows import CallRow, stamp
 from sidegate.ledger.sqlite_database import SqliteDatabase
 from sidegate.ledger.sqlite_file import open_memory

@@ -15,9 +15,10 @@ from sidegate.errors import ConfigError, SidegateError
 from sidegate.ledger import postgres as postgres_module
 from sidegate.ledger import settlement
 from sidegate.ledger import writer as writer_module
-from sidegate.ledger.database import Deadlock, Lost, Unavailable, open_database
+from sidegate.ledger.database import Deadlock, Lost, Unavailable
 from sidegate.ledger.lease import Lease
 from sidegate.ledger.migrate import migrate
+from sidegate.ledger.opening import open_database
 from sidegate.ledger.postgres import PostgresDatabase
 from sidegate.ledger.postgres_journal import PostgresJournal
 from sidegate.ledger.store import open_ledger

@@ -16,8 +16,9 @@ import pytest
 from sidegate.cli import main
 from sidegate.contract import SystemClock
 from sidegate.errors import ConfigError
-from sidegate.ledger.database import Database, open_database
+from sidegate.ledger.database import Database
 from sidegate.ledger.migrate import migrate, version_of
+from sidegate.ledger.opening import open_database
 from sidegate.ledger.placeholders import translated
 from sidegate.ledger.schema import STEPS, VERSION
 from sidegate.ledger.sqlite_file import APPLICATION_ID

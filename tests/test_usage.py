@@ -32,7 +32,8 @@ from sidegate.commands.usage_table import lines
 from sidegate.errors import BadRequest, SidegateError
 from sidegate.ledger import report_file, sqlite_database
 from sidegate.ledger import reporter as reporter_module
-from sidegate.ledger.database import Database, Interrupted, Unavailable, open_database
+from sidegate.ledger.database import Database, Interrupted, Unavailable
+from sidegate.ledger.opening import open_database
 from sidegate.ledger.report import MAX_ROWS, Key, Report, Sums, run
 from sidegate.ledger.report_query import COLUMNS, DIMENSIONS, Query, read_query
 from sidegate.ledger.report_text import as_csv, as_json, usd

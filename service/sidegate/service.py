@@ -19,8 +19,8 @@ from sidegate.contract.reply import Reply
 from sidegate.counters.opening import Counters
 from sidegate.errors import Refusal
 from sidegate.keys.desk import Desk
+from sidegate.keys.opening import open_keys
 from sidegate.keys.ring import KeyRing
-from sidegate.keys.store import open_keys
 from sidegate.ledger.reports import open_reports
 from sidegate.ledger.settlement import settle
 from sidegate.ledger.store import open_ledger

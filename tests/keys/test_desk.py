@@ -19,7 +19,7 @@ from sidegate.keys.asked import Change, Filter, Issue, Rotate, read
 from sidegate.keys.desk import Desk, Told
 from sidegate.keys.key import Key
 from sidegate.keys.sql import SqlKeys, keys_of
-from sidegate.ledger.database import database_of
+from sidegate.ledger.opening import database_of
 from tests.plugins.calls import EPOCH, HandClock, ListLog
 from tests.stores import Store
 

@@ -25,7 +25,8 @@ from sidegate.keys.asked import MOST, Change, Filter, Issue, Rotate, read
 from sidegate.keys.desk import Desk, Told
 from sidegate.keys.key import Shown
 from sidegate.keys.sql import SqlKeys
-from sidegate.ledger.database import PLACE, open_database
+from sidegate.ledger.database import PLACE
+from sidegate.ledger.opening import open_database
 from sidegate.loader import Plugins, lets_in
 from sidegate.telemetry.logs import JsonLog
 

@@ -16,7 +16,8 @@ from sidegate.contract.allowance import Allowance
 from sidegate.keys.asked import Filter
 from sidegate.keys.key import Key
 from sidegate.keys.store import MANY, unavailable
-from sidegate.ledger.database import Database, Row, StoreError, database_of, is_postgres
+from sidegate.ledger.database import Database, Row, StoreError, is_postgres
+from sidegate.ledger.opening import database_of
 from sidegate.ledger.rows import stamp
 
 P = ParamSpec("P")

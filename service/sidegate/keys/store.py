@@ -79,13 +79,3 @@ class NoKeyStore:
 
 def _nowhere() -> SidegateError:
     return Refusal(501, "no_ledger", "This gateway keeps no ledger (`ledger.url`), so there is nowhere to keep keys.")
-
-
-def open_keys(url: str) -> KeyStore:
-    """The store of keys in the ledger a URL means, where that is open in this process. Nothing is opened before it is
-    needed."""
-    if not url:
-        return NoKeyStore()
-    from sidegate.keys.sql import keys_of
-
-    return keys_of(url)

@@ -10,7 +10,7 @@
     ├── Unusable          this is no ledger of this version; nothing helps but an operator
     └── Interrupted       `watch` has said that nobody waits any more
 
-Drivers are imported by the module of each store, and that only where a URL names it.
+`ledger/opening.py` gives the one that a URL names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias
-
-from sidegate.errors import ConfigError
 
 PLACE = "ledger.url"
 
@@ -126,31 +124,6 @@ class Database(Protocol):
     def close(self) -> None:
         """May be called twice. Using it again opens it again."""
         ...
-
-
-def database_of(url: str, *, patience: float = 5.0) -> Database:
-    """The database a ledger's URL names, not opened yet. Raises `ConfigError` where it names none.
-
-    `patience` is the longest, in seconds, that one statement on PostgreSQL may take; SQLite waits 5 s for a lock.
-    """
-    if is_postgres(url):
-        from sidegate.ledger.postgres import PostgresDatabase
-
-        return PostgresDatabase(url, patience)
-    from sidegate.ledger.sqlite_database import SqliteDatabase, sqlite_path
-
-    return SqliteDatabase(sqlite_path(url))
-
-
-def open_database(url: str, *, patience: float = 5.0) -> Database:
-    """The same, opened. Raises `ConfigError` where the store is down or is no ledger of this version, too."""
-    database = database_of(url, patience=patience)
-    try:
-        database.open()
-    except StoreError as error:
-        database.close()
-        raise ConfigError(PLACE, str(error)) from error
-    return database
 
 
 def is_postgres(url: str) -> bool:

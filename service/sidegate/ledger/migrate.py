@@ -45,7 +45,7 @@ def version_of(url: str) -> int:
 def migrate(url: str) -> int:
     """Apply what is missing, all or nothing, and give the version before. Others that do it at once wait for it."""
     if not is_postgres(url):
-        from sidegate.ledger.database import open_database
+        from sidegate.ledger.opening import open_database
 
         before = version_of(url)
         open_database(url).close()

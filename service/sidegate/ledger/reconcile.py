@@ -7,7 +7,8 @@ from msgspec import Struct
 from sidegate.contract.host import Clock
 from sidegate.errors import ConfigError
 from sidegate.ledger import lease, money
-from sidegate.ledger.database import PLACE, is_postgres, open_database
+from sidegate.ledger.database import PLACE, is_postgres
+from sidegate.ledger.opening import open_database
 from sidegate.ledger.rows import stamp
 
 _FIELDS = """calls.id, calls.state, calls.ending, calls.error, calls.caller, calls.model_asked, calls.provider,
