@@ -362,7 +362,7 @@ def test_no_command_is_a_mistake_and_help_is_not() -> None:
     ran = process("-m", "sidegate")
     assert ran.returncode == 2
     assert "COMMAND" in ran.stderr
-    assert process("-m", "sidegate", "check").returncode == 2
+    assert process("-m", "sidegate", "prices").returncode == 2
     assert process("-m", "sidegate", "--help").returncode == 0
 
 

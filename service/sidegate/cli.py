@@ -76,11 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", type=int, metavar="N", help="processes; otherwise what the config says")
 
     check = commands.add_parser("check", help="say every mistake in a config, or that there is none")
-    check.add_argument("config", type=Path, metavar="CONFIG")
+    _add_config(check)
     check.add_argument("--workers", type=int, metavar="N", help="as for `serve`")
 
     explain = commands.add_parser("explain", help="show what a config comes to: routes, plugins in order, models")
-    explain.add_argument("config", type=Path, metavar="CONFIG")
+    _add_config(explain)
     explain.add_argument("--json", action="store_true", help="for programs")
 
     plugins = commands.add_parser("plugins", help="show what a config may use, and the settings of each plugin")
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     prices.add_argument("--json", action="store_true", help="for programs")
 
     usage = commands.add_parser("usage", help="show who used what and what it cost, from the ledger")
-    usage.add_argument("config", type=Path, metavar="CONFIG")
+    _add_config(usage)
     for name, (metavar, said) in USAGE.items():
         usage.add_argument(f"--{name}", action="append", metavar=metavar, help=said)
     usage.add_argument("--format", choices=("table", "csv", "json"), default="table")
@@ -103,19 +103,24 @@ def _parser() -> argparse.ArgumentParser:
     add_keys(commands, DEFAULT_CONFIG)
 
     migrate = commands.add_parser("migrate", help="bring the ledger's database to this version of Sidegate")
-    migrate.add_argument("config", type=Path, metavar="CONFIG")
+    _add_config(migrate)
     migrate.add_argument("--check", action="store_true", help="only say what would be done; exit status 1 if anything")
 
     ledger = commands.add_parser("ledger", help="look after the record of calls")
     tasks = ledger.add_subparsers(dest="task", metavar="TASK", required=True)
     reconcile = tasks.add_parser("reconcile", help="list the calls whose cost nobody knows, or say what one has cost")
-    reconcile.add_argument("config", type=Path, metavar="CONFIG")
+    _add_config(reconcile)
     answer = reconcile.add_mutually_exclusive_group()
     answer.add_argument("--release", metavar="ID", help="this call has cost nothing: no budget holds anything for it")
     answer.add_argument("--settle", metavar="ID", help="this call has cost what --cost says")
     reconcile.add_argument("--cost", metavar="USD", help="with --settle")
     reconcile.add_argument("--json", action="store_true", help="for programs")
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    said = f"default: {DEFAULT_CONFIG}"
+    parser.add_argument("config", nargs="?", type=Path, default=DEFAULT_CONFIG, metavar="CONFIG", help=said)
 
 
 def _run(options: argparse.Namespace) -> int:
