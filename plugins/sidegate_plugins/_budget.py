@@ -10,8 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import Call
-from sidegate.contract.allowance import BudgetAllowance, nano_usd, time_zone
+from sidegate.contract import BudgetAllowance, Call, nano_usd, time_zone
 
 BUCKETS: Final = 12
 """A rolling window moves in steps of a twelfth of itself."""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
-from sidegate.contract import NOTHING, Call, Claim, Host, Model, Rates, Standing, spent
-from sidegate.contract.allowance import NANO
+from sidegate.contract import NANO, NOTHING, Call, Claim, Host, Model, Rates, Standing, spent
 from sidegate.errors import Refusal, SidegateError
 from sidegate_plugins._budget import Budget, Ready, allowed
 from sidegate_plugins._budget_bound import bound, bounded

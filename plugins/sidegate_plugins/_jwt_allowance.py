@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sidegate.contract.allowance import Allowance, BudgetAllowance, Enforced, RateAllowance
+from sidegate.contract import Allowance, BudgetAllowance, Enforced, RateAllowance
 from sidegate_plugins._jwt_token import TokenError
 
 T = TypeVar("T")

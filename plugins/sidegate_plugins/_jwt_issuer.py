@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
-from sidegate.contract import Caller
-from sidegate.contract.allowance import Allowance
+from sidegate.contract import Allowance, Caller
 from sidegate_plugins._jwt_allowance import read_allowance
 from sidegate_plugins._jwt_token import TokenError
 

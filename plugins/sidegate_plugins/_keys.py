@@ -14,9 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import Caller
-from sidegate.contract.allowance import Allowance, unenforced
-from sidegate.contract.keys import Label, key_digest
+from sidegate.contract import Allowance, Caller, Label, key_digest, unenforced
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

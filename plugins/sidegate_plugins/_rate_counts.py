@@ -6,9 +6,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from sidegate.contract import Attempt, Call, Grant, Host, OnStoreFailure, RateClaim, spent
-from sidegate.contract.allowance import RateAllowance
-from sidegate.contract.spending import BYTES_PER_TOKEN
+from sidegate.contract import (
+    BYTES_PER_TOKEN,
+    Attempt,
+    Call,
+    Grant,
+    Host,
+    OnStoreFailure,
+    RateAllowance,
+    RateClaim,
+    spent,
+)
 from sidegate_plugins._token_bound import most_input, most_output, said
 
 Kind: TypeAlias = Literal["requests", "input", "output"]

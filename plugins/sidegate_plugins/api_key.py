@@ -17,9 +17,19 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Plugin, Reply
-from sidegate.contract.allowance import require_enforced
-from sidegate.contract.keys import NoKeys, key_digest, new_key
+from sidegate.contract import (
+    ANONYMOUS,
+    Call,
+    Caller,
+    Handler,
+    Host,
+    NoKeys,
+    Plugin,
+    Reply,
+    key_digest,
+    new_key,
+    require_enforced,
+)
 from sidegate.errors import Refusal
 from sidegate_plugins._credential import header_values, named_end_user
 from sidegate_plugins._keys import Key, by_digest, check_enforced, keep_first, plain_digest, read_keys

@@ -12,8 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from sidegate.contract import Call, Handler, Host, OnStoreFailure, Plugin, Reply, SlotClaim
-from sidegate.contract.allowance import Enforced
+from sidegate.contract import Call, Enforced, Handler, Host, OnStoreFailure, Plugin, Reply, SlotClaim
 
 _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""

@@ -14,8 +14,7 @@ from typing import Annotated, ClassVar, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import NOTHING, Attempt, Call, Chunk, Handler, Host, Plugin, Rates, Reply, spent
-from sidegate.contract.allowance import NANO, Enforced
+from sidegate.contract import NANO, NOTHING, Attempt, Call, Chunk, Enforced, Handler, Host, Plugin, Rates, Reply, spent
 from sidegate_plugins._budget import Budget
 from sidegate_plugins._budget_guard import Budgets
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import ANONYMOUS, Call, Handler, Host, Plugin, Reply
-from sidegate.contract.allowance import BY, require_enforced
+from sidegate.contract import ANONYMOUS, ENFORCED_BY, Call, Handler, Host, Plugin, Reply, require_enforced
 from sidegate.errors import Refusal
 from sidegate_plugins._credential import header_values, named_end_user
 from sidegate_plugins._jwt_allowance import needs
@@ -233,7 +232,7 @@ def _check_enforced(issuers: tuple[Issuer, ...], enforced: frozenset[str]) -> No
         paths = issuer.claims
         for need in needs(limits=paths.limits, concurrency=paths.concurrency, budgets=paths.budgets):
             if need not in enforced:
-                raise ValueError(f"issuers[{index}]: claims.{need} needs the plugin {BY[need]} further in")
+                raise ValueError(f"issuers[{index}]: claims.{need} needs the plugin {ENFORCED_BY[need]} further in")
 
 
 def _credentials(headers: Mapping[str, str], name: str) -> list[str]:

@@ -12,8 +12,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct, field
 
-from sidegate.contract import Call, Caller, Handler, Host, Plugin, Reply
-from sidegate.contract.allowance import Enforced
+from sidegate.contract import Call, Caller, Enforced, Handler, Host, Plugin, Reply
 
 _TEAM = "team:"
 

@@ -15,8 +15,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from sidegate.contract import Call, Handler, Host, OnStoreFailure, Plugin, RateClaim, Reply
-from sidegate.contract.allowance import Enforced
+from sidegate.contract import Call, Enforced, Handler, Host, OnStoreFailure, Plugin, RateClaim, Reply
 from sidegate.errors import Refusal, SidegateError
 from sidegate_plugins._rate_counts import (
     SECONDS,

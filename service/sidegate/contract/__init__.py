@@ -9,11 +9,24 @@ Read `plugin` first, then `call`, then `chunk` and `meaning`. `docs/plugins.md` 
 5. A plugin (a guard) fails closed, an `Observer` fails open. Never swallow `asyncio.CancelledError`.
 """
 
+from sidegate.contract.allowance import (
+    ENFORCED_BY,
+    NANO,
+    Allowance,
+    BudgetAllowance,
+    Enforced,
+    RateAllowance,
+    nano_usd,
+    require_enforced,
+    time_zone,
+    unenforced,
+)
 from sidegate.contract.call import Call
 from sidegate.contract.caller import ANONYMOUS, Caller, Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.counters import Grant, OnStoreFailure, RateClaim, RateCounters, SlotClaim, SlotCounters
 from sidegate.contract.host import Clock, Host, Model, SystemClock
+from sidegate.contract.keys import Label, NoKeys, key_digest, new_key
 from sidegate.contract.meaning import (
     BlockEnd,
     Comment,
@@ -48,17 +61,19 @@ from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.reservations import Claim, Reservations, Standing
-from sidegate.contract.spending import NOTHING, spent
+from sidegate.contract.spending import BYTES_PER_TOKEN, NOTHING, spent
 from sidegate.contract.stages import Edit, Hold
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending
 
 __all__ = [
     "ANONYMOUS",
-    "CONTRACT",
-    "NOTHING",
+    "Allowance",
     "Attempt",
+    "BYTES_PER_TOKEN",
     "BlockEnd",
+    "BudgetAllowance",
+    "CONTRACT",
     "Call",
     "Caller",
     "Chunk",
@@ -66,10 +81,12 @@ __all__ = [
     "Clock",
     "Comment",
     "Content",
+    "ENFORCED_BY",
     "Edit",
     "Embedding",
     "End",
     "Ending",
+    "Enforced",
     "FileContent",
     "Finish",
     "FinishReason",
@@ -78,9 +95,13 @@ __all__ = [
     "Hold",
     "Host",
     "ImageContent",
+    "Label",
     "Message",
     "Model",
+    "NANO",
+    "NOTHING",
     "Naming",
+    "NoKeys",
     "Observer",
     "OnStoreFailure",
     "Opaque",
@@ -90,6 +111,7 @@ __all__ = [
     "Plugin",
     "Prices",
     "Pricing",
+    "RateAllowance",
     "RateClaim",
     "RateCounters",
     "Rates",
@@ -114,5 +136,11 @@ __all__ = [
     "ToolResult",
     "ToolUse",
     "Usage",
+    "key_digest",
+    "nano_usd",
+    "new_key",
+    "require_enforced",
     "spent",
+    "time_zone",
+    "unenforced",
 ]

@@ -125,7 +125,7 @@ class Allowance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             yield "budgets"
 
 
-BY: dict[Enforced, str] = {
+ENFORCED_BY: dict[Enforced, str] = {
     "models": "model_access",
     "limits": "rate_limit",
     "concurrency": "concurrency",
@@ -142,7 +142,7 @@ def unenforced(allowance: Allowance | None, by: Iterable[str]) -> str | None:
     missing = [need for need in allowance.needs if need not in have]
     if not missing:
         return None
-    return ", ".join(f"{need} (plugin {BY[need]})" for need in missing)
+    return ", ".join(f"{need} (plugin {ENFORCED_BY[need]})" for need in missing)
 
 
 def require_enforced(allowance: Allowance | None, by: Iterable[str]) -> None:
