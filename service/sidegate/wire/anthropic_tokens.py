@@ -10,29 +10,22 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sidegate.contract.meaning import Part, Request
+from sidegate.contract.meaning import Request
 from sidegate.wire.anthropic import AnthropicMessages
 from sidegate.wire.anthropic_event import error_inside
 from sidegate.wire.body import encode
-from sidegate.wire.counting import (
-    CountAssembler,
-    CountEncoder,
-    CountMeter,
-    count_of,
-    count_parts,
-    no_count,
-    read_object,
-)
-from sidegate.wire.dialect import Envelope, Fields, Meter
+from sidegate.wire.counting import Counts, count_of, read_object
+from sidegate.wire.dialect import Fields
 
 _COUNTED = frozenset(("model", "messages", "system", "tools", "tool_choice", "thinking"))
 
 
-class AnthropicCountTokens(AnthropicMessages):
+class AnthropicCountTokens(Counts, AnthropicMessages):
     """The `Dialect`: requests as for a message, without what only bears on its reply."""
 
     name = "anthropic.count_tokens"
     operation = "count_tokens"
+    key = "input_tokens"
     terminator = b""
     path = "/v1/messages/count_tokens"
 
@@ -43,24 +36,8 @@ class AnthropicCountTokens(AnthropicMessages):
         written = super().write_request(request, dropped)
         return {name: value for name, value in written.items() if name in _COUNTED}
 
-    def meter(self) -> Meter:
-        return CountMeter(_read)
-
-    def read_event(self, raw: bytes) -> tuple[Part, ...]:
-        raise no_count()
-
-    def read_whole(self, raw: bytes) -> tuple[Part, ...]:
-        return count_parts(_read(raw))
-
-    def encoder(self, envelope: Envelope) -> CountEncoder:
-        return CountEncoder()
-
-    def assembler(self, envelope: Envelope) -> CountAssembler:
-        return CountAssembler("input_tokens")
-
-
-def _read(raw: bytes) -> int:
-    said = read_object(raw)
-    if said.get("type") == "error":
-        raise error_inside(raw)
-    return count_of(said.get("input_tokens"))
+    def read_count(self, raw: bytes) -> int:
+        said = read_object(raw)
+        if said.get("type") == "error":
+            raise error_inside(raw)
+        return count_of(said.get(self.key))

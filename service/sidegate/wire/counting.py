@@ -14,7 +14,7 @@ import msgspec
 from sidegate.contract.meaning import End, Part, Report, Start, Usage
 from sidegate.errors import ReplyError
 from sidegate.wire.body import UNREADABLE
-from sidegate.wire.dialect import Sign
+from sidegate.wire.dialect import Envelope, Meter, Sign
 
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -68,8 +68,29 @@ class CountEncoder:
         return b""
 
 
-def count_parts(count: int) -> tuple[Part, ...]:
-    return (Start(), Report(Usage(count, 0)), End())
+class Counts:
+    """The reply's half of a `Dialect`: a number under `key`, never a stream."""
+
+    key: str
+
+    def read_count(self, raw: bytes) -> int:
+        """The count of a reply. Raises `ReplyError` where it has none, `ProviderError` where it tells a failure."""
+        raise NotImplementedError
+
+    def meter(self) -> Meter:
+        return CountMeter(self.read_count)
+
+    def read_event(self, raw: bytes) -> tuple[Part, ...]:
+        raise no_count()
+
+    def read_whole(self, raw: bytes) -> tuple[Part, ...]:
+        return (Start(), Report(Usage(self.read_count(raw), 0)), End())
+
+    def encoder(self, envelope: Envelope) -> CountEncoder:
+        return CountEncoder()
+
+    def assembler(self, envelope: Envelope) -> CountAssembler:
+        return CountAssembler(self.key)
 
 
 def read_object(raw: bytes) -> dict[str, Any]:

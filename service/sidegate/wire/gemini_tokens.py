@@ -6,18 +6,10 @@ from typing import Any
 
 from msgspec import Raw
 
-from sidegate.contract.meaning import Part, Request
+from sidegate.contract.meaning import Request
 from sidegate.wire.body import encode, value
-from sidegate.wire.counting import (
-    CountAssembler,
-    CountEncoder,
-    CountMeter,
-    count_of,
-    count_parts,
-    no_count,
-    read_object,
-)
-from sidegate.wire.dialect import Envelope, Fields, Meter
+from sidegate.wire.counting import Counts, count_of, no_count, read_object
+from sidegate.wire.dialect import Fields
 from sidegate.wire.gemini import GeminiGenerate, InPath
 from sidegate.wire.gemini_error import error_inside
 from sidegate.wire.gemini_path import resource
@@ -26,11 +18,12 @@ _GENERATE = GeminiGenerate()
 _INNER = "generateContentRequest"
 
 
-class GeminiCountTokens(InPath):
+class GeminiCountTokens(Counts, InPath):
     """The `Dialect` of `countTokens`, whose request may hold a whole one for `generateContent`."""
 
     name = "gemini.count_tokens"
     operation = "count_tokens"
+    key = "totalTokens"
     method = "countTokens"
 
     def read_request(self, fields: Fields) -> Request:
@@ -53,27 +46,11 @@ class GeminiCountTokens(InPath):
             adapted[_INNER] = encode({**inner, "model": resource(model)})
         return adapted
 
-    def meter(self) -> Meter:
-        return CountMeter(_read)
-
-    def read_event(self, raw: bytes) -> tuple[Part, ...]:
-        raise no_count()
-
-    def read_whole(self, raw: bytes) -> tuple[Part, ...]:
-        return count_parts(_read(raw))
-
-    def encoder(self, envelope: Envelope) -> CountEncoder:
-        return CountEncoder()
-
-    def assembler(self, envelope: Envelope) -> CountAssembler:
-        return CountAssembler("totalTokens")
-
-
-def _read(raw: bytes) -> int:
-    """Proto3 leaves out a 0."""
-    said = read_object(raw)
-    if said.get("error") is not None:
-        raise error_inside(raw)
-    if "totalTokens" not in said and not said.keys() <= {"cachedContentTokenCount", "promptTokensDetails"}:
-        raise no_count()
-    return count_of(said.get("totalTokens", 0))
+    def read_count(self, raw: bytes) -> int:
+        """Proto3 leaves out a 0."""
+        said = read_object(raw)
+        if said.get("error") is not None:
+            raise error_inside(raw)
+        if "totalTokens" not in said and not said.keys() <= {"cachedContentTokenCount", "promptTokensDetails"}:
+            raise no_count()
+        return count_of(said.get("totalTokens", 0))
