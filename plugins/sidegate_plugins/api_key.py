@@ -61,6 +61,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ApiKey(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, or refuses."""
 
+    names_callers = True
+
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         if not settings.keys and not settings.file and not settings.issued:

@@ -62,6 +62,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ClientCertificate(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, or refuses."""
 
+    names_callers = True
+
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         self._rules = [(_compiled(rule.match), rule) for rule in settings.callers]

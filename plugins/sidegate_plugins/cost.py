@@ -86,7 +86,7 @@ class Cost(Plugin[Settings]):
             account.closed(self._spent(call)[0])
 
     async def _told(self, call: Call, handler: Handler) -> Reply:
-        if call.delivery != "buffered":
+        if call.streams:
             if self.settings.comment:
                 call.at_end(lambda _: (Chunk.comment(self._comment(call)),))
             return await handler(call)

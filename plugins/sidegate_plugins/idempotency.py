@@ -125,7 +125,7 @@ class Idempotency(Plugin[Settings]):
                     raise _too_large()
                 if kept.state == "failed" and not told:
                     return None
-                if told < len(kept.chunks) and (kept.state == "complete" or call.delivery != "buffered"):
+                if told < len(kept.chunks) and (kept.state == "complete" or call.streams):
                     told += await _tell(call, kept, told)
                 elif kept.state == "complete":
                     return kept.reply
@@ -163,7 +163,7 @@ def _digest(call: Call) -> bytes:
     body = call.asked.body
     digest = sha256(b"%d\n" % len(body))
     digest.update(body)
-    words = [call.operation, call.dialect, call.delivery, call.route, call.model]
+    words = [call.operation, call.dialect, "stream" if call.streams else "buffered", call.route, call.model]
     for word in (*words, *(call.headers.get(name, "") for name in _VERSIONS)):
         data = word.encode("utf-8", "surrogatepass")
         digest.update(b"%d\n" % len(data))

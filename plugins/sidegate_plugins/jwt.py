@@ -74,6 +74,8 @@ class Verified(Struct, frozen=True):
 class Jwt(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, restricts the models where the token says which, or refuses."""
 
+    names_callers = True
+
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
         _check(settings.issuers)

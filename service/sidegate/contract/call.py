@@ -116,6 +116,8 @@ class Call:
         """The id that an operation on records asks for: of a call."""
         self.delivery = delivery
         """`buffered`, `stream`, `job` or `socket`."""
+        self.streams = delivery == "stream"
+        """Whether the reply is wanted event by event. Of a job, too, by what its request said."""
         self.route = route
         self.patience: Patience | None = None
         """What the route and the client say of the timeouts, where they do."""
@@ -338,7 +340,7 @@ class Call:
             hold_limit=self.hold_limit,
             edit_timeout=self.edit_timeout,
         )
-        child.caller, child.end_user = self.caller, self.end_user
+        child.caller, child.end_user, child.streams = self.caller, self.end_user, self.streams
         child.notes = self.notes
         child.attempt = attempt
         child._request, child._original = self._request, self._original

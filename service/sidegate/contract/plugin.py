@@ -46,6 +46,9 @@ class Plugin(Generic[S]):
     contract: ClassVar[int] = CONTRACT
     deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job"})
     """The deliveries it holds on; a route with another is refused at start."""
+    names_callers: ClassVar[bool] = False
+    """It says who calls, by what the request brings. Where a job runs, its caller is known and no key is at hand: such
+    a plugin has named it when the job was accepted, and is left out."""
     enforces: ClassVar[frozenset[Enforced]] = frozenset()
     """What it holds calls to of their caller's `Allowance`. A plugin further out knows by it (`host.enforced`) whether
     all that a key restricts is held; one in an `attempt` list does not count."""

@@ -94,7 +94,7 @@ class HttpProvider:
 
     async def _exchange(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
         dialect = self._dialect(call)
-        path = dialect.locate(attempt.target, call.delivery == "stream") if dialect.in_path else dialect.path
+        path = dialect.locate(attempt.target, call.streams) if dialect.in_path else dialect.path
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
         timeouts = attempt.timeouts
@@ -119,7 +119,7 @@ class HttpProvider:
             deadline.pause()
             if not body:
                 raise ReplyError("The provider's reply is empty.")
-            if dialect.in_path and call.delivery == "stream" and body.lstrip()[:1] == b"[":
+            if dialect.in_path and call.streams and body.lstrip()[:1] == b"[":
                 # A stream that was not framed as one: a JSON array of its events.
                 await pump.stream(_AtOnce(body))
                 return
@@ -144,7 +144,7 @@ class HttpProvider:
 
     def _body(self, call: Call, dialect: Dialect, attempt: Attempt) -> tuple[bytes, bool]:
         """The request's bytes, and whether the usage event was our wish and not the client's."""
-        stream = call.delivery == "stream"
+        stream = call.streams
         if dialect.name != call.dialect:
             return self._translated(call, dialect, attempt, stream), False
         fields = dict(call.asked.fields)

@@ -248,7 +248,7 @@ def _says(call: Call, error: ProviderError) -> Outcome:
 def _with_pace(says: Outcome, call: Call, circuit: Circuit, attempt: Attempt) -> Outcome:
     """A good stream whose first token came late is slow. Of a whole body the first token is not known."""
     limit = circuit.settings.slow_after
-    if not limit or says is not Outcome.GOOD or call.delivery != "stream" or attempt.first_token is None:
+    if not limit or says is not Outcome.GOOD or not call.streams or attempt.first_token is None:
         return says
     return Outcome.SLOW if attempt.first_token - attempt.started > limit else says
 
