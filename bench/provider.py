@@ -89,11 +89,14 @@ class Provider(asyncio.Protocol):
         if not asked.stream:
             self._transport.write(_reply(asked.shape))
             return
-        self._pieces, self._next = _stream(asked), 1
+        self._pieces, self._next = self._pieces_of(asked), 1
         self._interval = asked.shape.interval / 1000
         self._transport.write(self._pieces[0])
         self._begun = self._loop.time()
         self._timer = self._loop.call_soon(self._flow)
+
+    def _pieces_of(self, asked: Asked) -> list[bytes]:
+        return _stream(asked)
 
     def _flow(self) -> None:
         """Send the next piece, and come again: at once, or when the one after it is due."""

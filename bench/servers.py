@@ -8,11 +8,12 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,8 @@ from bench.load import Connection, Line
 from bench.process import Cores, Process
 from bench.replies import Incomplete
 from bench.traffic import BUFFERED
+
+Config = dict[str, Any]
 
 READY_SECONDS = 60
 DIRECT = "direct"
@@ -43,6 +46,8 @@ class Server:
     name: str
     command: Callable[[Setting], Sequence[str]]
     key: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What its process finds in its environment besides."""
 
 
 @dataclass(slots=True)
@@ -61,20 +66,22 @@ def relay() -> Server:
     return Server(RELAY, lambda told: [sys.executable, "-m", "bench.relay", str(told.port), told.provider])
 
 
-def gateway() -> Server:
-    """The gateway by its own command line, with every shipped plugin on."""
+def gateway(change: Callable[[Config], None] = lambda config: None, name: str = GATEWAY) -> Server:
+    """The gateway by its own command line, with every shipped plugin on, and with what `change` makes of its config."""
     key = f"sg-{secrets.token_urlsafe(32)}"
 
     def command(told: Setting) -> Sequence[str]:
+        config = gateway_config(told, key)
+        change(config)
         path = told.directory / "sidegate.yaml"
         # JSON is YAML.
-        path.write_bytes(msgspec.json.encode(gateway_config(told, key)))
+        path.write_bytes(msgspec.json.encode(config))
         return [sys.executable, "-m", "sidegate", "serve", str(path)]
 
-    return Server(GATEWAY, command, key)
+    return Server(name, command, key)
 
 
-def gateway_config(told: Setting, key: str) -> dict[str, object]:
+def gateway_config(told: Setting, key: str) -> Config:
     """All plugins, with limits that count every call and refuse none."""
     plugins = [
         {"use": "log"},
@@ -132,7 +139,7 @@ async def start(server: Server, provider: str, directory: Path, cores: Cores) ->
     line = Line(free_port(), server.key)
     command = server.command(Setting(line.port, provider, own))
     begun = time.monotonic()
-    process = Process(command, cores.server, own / "stderr")
+    process = Process(command, cores.server, own / "stderr", server.environ)
     try:
         await _answered(process, line)
     except BaseException:

@@ -1,0 +1,158 @@
+"""Instruction counts of a fixed script of calls: `scripts/bench --count` and `--compare`.
+
+They are the same on a busy machine and on a quiet one, to a fraction of a percent, so a change of a few percent shows.
+They are not time: the system's share of a call is not in them, nor what memory and caches cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from bench.callgrind import Callgrind
+from bench.lockstep import Script
+from bench.process import Cores, Process
+from bench.servers import Config, Server, start
+from bench.traffic import Shape
+
+BLOCKS = 3
+"""What is told is the median of so many runs of the same script in one process."""
+
+WARM = 100
+CALLS = 100
+"""The ledger writes a hundred calls at once, so every block has one batch."""
+
+PIECES = 100
+SETTLE_SECONDS = 0.3
+FLAT = 8
+"""Tokens to a piece, flat out, as the mock provider writes them."""
+
+ANYWHERE = Cores(frozenset(), frozenset(), frozenset())
+
+Counts = dict[str, float]
+"""By scenario."""
+
+
+class Meter(Protocol):
+    """What is counted of a process: its instructions, or its time."""
+
+    pid: int
+
+    def command(self, words: Sequence[str]) -> list[str]: ...
+
+    def begin(self) -> None: ...
+
+    def zero(self) -> None: ...
+
+    def total(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One line: what is done, and for how much of it a count is told."""
+
+    key: str
+    label: str
+    measure: Callable[[Script, Meter], Awaitable[list[float]]]
+
+
+async def _buffered(script: Script, meter: Meter) -> list[float]:
+    return await _per_call(script.buffered, meter)
+
+
+async def _short(script: Script, meter: Meter) -> list[float]:
+    return await _per_call(lambda: script.streamed(Shape(10)), meter)
+
+
+async def _streamed(script: Script, meter: Meter) -> list[float]:
+    return await _per_call(lambda: script.streamed(Shape(100)), meter)
+
+
+async def _flat(script: Script, meter: Meter) -> list[float]:
+    return await _per_token(script, meter, Shape((BLOCKS + 1) * PIECES * FLAT), FLAT)
+
+
+async def _paced(script: Script, meter: Meter) -> list[float]:
+    return await _per_token(script, meter, Shape((BLOCKS + 1) * PIECES, 1), 1)
+
+
+SCENARIOS = (
+    Scenario("buffered", "a call with a whole reply of 1 KB, per call", _buffered),
+    Scenario("short", "a stream of 10 tokens in 2 pieces, per call", _short),
+    Scenario("streamed", "a stream of 100 tokens in pieces of 8, per call", _streamed),
+    Scenario("flat", "a token of a long stream, 8 to a piece, per token", _flat),
+    Scenario("paced", "a token of a long stream, one by one, per token", _paced),
+)
+
+
+async def _per_call(call: Callable[[], Awaitable[None]], meter: Meter) -> list[float]:
+    found = []
+    for block in range(BLOCKS + 1):
+        meter.zero()
+        for _ in range(CALLS if block else WARM):
+            await call()
+        # What comes after a call, such as the ledger's batch, is counted too.
+        await asyncio.sleep(SETTLE_SECONDS)
+        if block:
+            found.append(meter.total() / CALLS)
+    return found
+
+
+async def _per_token(script: Script, meter: Meter, shape: Shape, tokens: int) -> list[float]:
+    """In the middle of a stream, so without what a call costs."""
+    stream = await script.begin(shape)
+    await script.step(stream, PIECES // 2)
+    found = []
+    for _ in range(BLOCKS):
+        meter.zero()
+        await script.step(stream, PIECES)
+        found.append(meter.total() / (PIECES * tokens))
+    await script.end(stream, shape)
+    return found
+
+
+def in_batches(config: Config) -> None:
+    """The ledger writes by number and never by the clock, since a process under an instrument is slow."""
+    config["ledger"] = {"batch_seconds": 10}
+
+
+async def count(server: Server, scenarios: Sequence[Scenario], meter: Callable[[Path], Meter] = Callgrind) -> Counts:
+    """Start it, have it do the scripts, and end it."""
+    with tempfile.TemporaryDirectory(prefix="sidegate-counts-") as name:
+        directory = Path(name)
+        counted = meter(directory)
+        same = {**server.environ, "PYTHONHASHSEED": "0"}
+        under = replace(server, command=lambda told: counted.command(server.command(told)), environ=same)
+        async with Script() as script:
+            running = await start(under, script.provider, directory, ANYWHERE)
+            assert running.process is not None
+            try:
+                counted.pid = running.process.pid
+                await script.connect(running.line)
+                counted.begin()
+                return await _all(script, counted, scenarios, running.process)
+            finally:
+                running.process.stop()
+
+
+async def _all(script: Script, meter: Meter, scenarios: Sequence[Scenario], process: Process) -> Counts:
+    counts = {}
+    for scenario in scenarios:
+        counts[scenario.key] = statistics.median(await scenario.measure(script, meter))
+        process.check()
+    return counts
+
+
+def ratios(counts: Mapping[str, Counts], floor: str) -> dict[str, Counts]:
+    """Of each server to the one that is the floor."""
+    base = counts[floor]
+    return {
+        name: {key: value / base[key] for key, value in each.items() if base.get(key)}
+        for name, each in counts.items()
+        if name != floor
+    }
