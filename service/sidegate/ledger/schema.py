@@ -129,7 +129,48 @@ _TIMES = Step(
     ),
 )
 
-STEPS: Final = (_CALLS, _MONEY, _KEYS, _TIMES)
+# Times are text as everywhere, flags are integers in both, and what only one process reads whole is JSON in bytes.
+_JOB_COLUMNS = """
+    caller {t} NOT NULL, route {t} NOT NULL, operation {t} NOT NULL, dialect {t} NOT NULL, model {t} NOT NULL,
+    streams INTEGER NOT NULL, urgency INTEGER NOT NULL, submission {b}, body {b}, again {t} UNIQUE, digest {t},
+    state {t} NOT NULL, generation INTEGER NOT NULL, kills INTEGER NOT NULL, owner {t}, call_id {t},
+    cancelling INTEGER NOT NULL, last INTEGER NOT NULL, size {n} NOT NULL, input_tokens {n}, output_tokens {n},
+    estimated INTEGER NOT NULL, headers {b}, error {b}, status INTEGER, ending {t}, created_at {t} NOT NULL,
+    run_after {t} NOT NULL, give_up_at {t} NOT NULL, started_at {t}, ended_at {t}, remove_at {t}"""
+_RUN_COLUMNS = """
+    job_id {t} NOT NULL, generation INTEGER NOT NULL, call_id {t} NOT NULL, owner {t} NOT NULL, started_at {t} NOT NULL,
+    ended_at {t}, ending {t}, cost_nano_usd {n}, PRIMARY KEY (job_id, generation)"""
+_EVENT_COLUMNS = """
+    job_id {t} NOT NULL, generation INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, data {b} NOT NULL,
+    PRIMARY KEY (job_id, generation, first)"""
+_JOB_INDEXES = (
+    "CREATE INDEX jobs_queued ON jobs (urgency, created_at, id) WHERE state = 'queued'",
+    "CREATE INDEX jobs_running ON jobs (owner) WHERE state = 'running'",
+    "CREATE INDEX jobs_by_caller ON jobs (caller, created_at, id)",
+    "CREATE INDEX jobs_by_removal ON jobs (remove_at) WHERE remove_at IS NOT NULL",
+)
+
+
+def _job_tables(text: str, number: str, data: str, strict: str) -> tuple[str, ...]:
+    kinds = {"t": text, "n": number, "b": data}
+    return (
+        f"CREATE TABLE jobs (id {text} PRIMARY KEY,{_JOB_COLUMNS.format(**kinds)}){strict}",
+        f"CREATE TABLE job_runs ({_RUN_COLUMNS.format(**kinds)}){strict}",
+        f"CREATE TABLE job_events ({_EVENT_COLUMNS.format(**kinds)}){strict}",
+        f"CREATE TABLE job_tickets (digest {text} PRIMARY KEY, job_id {text} NOT NULL, until {text} NOT NULL){strict}",
+        f"""CREATE TABLE job_owners (id {text} PRIMARY KEY, host {text} NOT NULL, pid INTEGER NOT NULL,
+            beats {number} NOT NULL){strict}""",
+        *_JOB_INDEXES,
+    )
+
+
+_JOBS = Step(
+    "jobs, their runs and their events",
+    sqlite=_job_tables("TEXT", "INTEGER", "BLOB", " STRICT"),
+    postgresql=_job_tables(_T, "BIGINT", "BYTEA", ""),
+)
+
+STEPS: Final = (_CALLS, _MONEY, _KEYS, _TIMES, _JOBS)
 """A version is a number of steps that are done."""
 
 VERSION: Final = len(STEPS)

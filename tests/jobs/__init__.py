@@ -1,0 +1,1 @@
+"""Jobs: the store on both engines, one gateway, and several of which one is killed."""
