@@ -299,20 +299,21 @@ def test_what_has_no_counterpart_is_dropped_and_named_once() -> None:
         extra={"thinking": {}, "logit_bias": {}},
     )
     body, dropped = write(request)
+    # A result has no place for an image: the user shows it right after.
+    shown = {"type": "image_url", "image_url": {"url": "data:application/octet-stream;base64,AA=="}}
     assert body["messages"] == [
         {"role": "assistant", "content": "a"},
         {"role": "assistant", "content": "bc"},
         {"role": "tool", "tool_call_id": "x", "content": "1"},
-        {"role": "user", "content": "go on"},
+        {"role": "user", "content": [shown, {"type": "text", "text": "go on"}]},
         {"role": "user", "content": "x"},
     ]
     assert sorted(dropped) == [
-        "anthropic.search_result",
         "logit_bias",
-        "reasoning",
+        "messages.content.anthropic.search_result",
+        "messages.content.reasoning",
         "reasoning_tokens",
         "thinking",
-        "tool_result.image",
         "tool_result.is_error",
         "top_k",
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidegate.contract.meaning import Content, Message, OpaqueContent, Request, TextContent, Tool
+from sidegate.contract.meaning import Content, Message, OpaqueContent, Request, TextContent, Tool, ToolResult
 from sidegate.errors import BadRequest
 from sidegate.wire.anthropic_content import write_content
 
@@ -106,7 +106,13 @@ def _blocks(message: Message, lost: list[str]) -> list[dict[str, Any]]:
             lost.append(_name(piece))
         elif block.get("text") != "":
             blocks.append(block)
+        if isinstance(piece, ToolResult):
+            lost.extend(_result_name(one) for one in piece.content if write_content(one) is None)
     return blocks
+
+
+def _result_name(piece: Content) -> str:
+    return "tool_result." + type(piece).__name__.removesuffix("Content").lower()
 
 
 def _content(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

@@ -193,6 +193,7 @@ def _parts(message: Message, names: dict[str, str], dummy: str | None, lost: lis
                 signature = unsigned = None
             case ToolResult(id):
                 parts.append(write_result(piece, names.get(id, id)))
+                lost += [_result_name(one) for one in piece.content if write_content(one) is None]
             case ReasoningContent(text="", signature=str(signed), redacted=None) if isinstance(after, ToolUse):
                 signature = signed
             case ReasoningContent():
@@ -209,6 +210,10 @@ def _append(parts: list[dict[str, Any]], part: dict[str, Any] | None, piece: Con
         lost.append(_name(piece))
     else:
         parts.append(part)
+
+
+def _result_name(piece: Content) -> str:
+    return "tool_result." + type(piece).__name__.removesuffix("Content").lower()
 
 
 def _name(piece: Content) -> str:

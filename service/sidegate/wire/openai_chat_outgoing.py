@@ -9,7 +9,6 @@ from sidegate.contract.meaning import (
     Content,
     Message,
     OpaqueContent,
-    ReasoningContent,
     Request,
     ResponseFormat,
     TextContent,
@@ -64,11 +63,15 @@ class _Lost:
 
 
 def _turn(message: Message, lost: _Lost) -> Iterator[dict[str, Any]]:
-    """One turn as messages: the results of tools first, for they must follow the calls at once."""
-    for piece in message.content:
-        if isinstance(piece, ToolResult):
-            yield {"role": "tool", "tool_call_id": piece.id, "content": _result(piece, lost)}
-    rest = [piece for piece in message.content if not isinstance(piece, ToolResult)]
+    """One turn as messages: the results of tools first, for they must follow the calls at once.
+
+    What a tool has shown besides text is shown by the user right after: there is no place for it in the result.
+    """
+    results = [piece for piece in message.content if isinstance(piece, ToolResult)]
+    for result in results:
+        yield {"role": "tool", "tool_call_id": result.id, "content": _result(result, lost)}
+    shown = [piece for result in results for piece in result.content if not isinstance(piece, TextContent)]
+    rest = [*shown, *(piece for piece in message.content if not isinstance(piece, ToolResult))]
     if not rest and message.content:
         return
     named = {} if message.name is None else {"name": message.name}
@@ -113,21 +116,13 @@ def _content(content: Sequence[Content], lost: _Lost) -> str | list[dict[str, An
 
 
 def _name(piece: Content) -> str:
-    match piece:
-        case ReasoningContent():
-            return "reasoning"
-        case OpaqueContent(kind):
-            return kind
-        case _:
-            return type(piece).__name__.removesuffix("Content").lower()
+    kind = piece.kind if isinstance(piece, OpaqueContent) else type(piece).__name__.removesuffix("Content").lower()
+    return f"messages.content.{kind}"
 
 
-def _result(result: ToolResult, lost: _Lost) -> str | list[dict[str, Any]]:
+def _result(result: ToolResult, lost: _Lost) -> str:
     """The answer of a tool. The dialect has text alone here, and no word for a failure."""
     lost.note("tool_result.is_error", result.is_error)
-    for piece in result.content:
-        if not isinstance(piece, TextContent):
-            lost.note("tool_result." + type(piece).__name__.removesuffix("Content").lower())
     return "".join(piece.text for piece in result.content if isinstance(piece, TextContent))
 
 
