@@ -22,6 +22,7 @@ def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
         "operation": call.operation,
         "dialect": call.dialect,
         "delivery": call.delivery,
+        "client_retries": _count(call.headers.get("x-stainless-retry-count")),
         "caller": caller.name,
         "key_id": caller.key_id,
         "team": caller.team,
@@ -57,6 +58,7 @@ def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> di
         "error": attempt.error,
         "duration": _rounded((now if attempt.ended is None else attempt.ended) - attempt.started),
         "cost_nano_usd": cost,
+        **({"dropped": attempt.dropped} if attempt.dropped else {}),
     }
 
 
@@ -94,6 +96,11 @@ def _told(values: list[int | None]) -> int | None:
 
 def _known(values: list[int | None]) -> list[int]:
     return [value for value in values if value is not None]
+
+
+def _count(text: str | None) -> int:
+    """How often the client's SDK has tried before, by its own word; 0 where it says nothing that is a number."""
+    return int(text) if text and len(text) <= 4 and text.isascii() and text.isdigit() else 0
 
 
 def _rounded(seconds: float) -> float:

@@ -84,6 +84,7 @@ async def test_a_line_says_who_asked_what_and_how_it_went() -> None:
         "operation": "chat",
         "dialect": "openai.chat",
         "delivery": "stream",
+        "client_retries": 0,
         "caller": "ann",
         "key_id": "k1",
         "team": "red",

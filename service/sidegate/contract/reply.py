@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -66,6 +67,12 @@ class Attempt:
     """Nano-USD, by the price the `cost` plugin gave; `None` while unknown."""
     committed: bool = False
     """Something meaningful of it went on to the client: from here on no other attempt can take its place."""
+    headers: Mapping[str, str] | None = None
+    """What its provider said in headers that the client may know: how much of its rate limits is left."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long it may take, by phase. A plugin in an `attempt` list may set others before it awaits `handler`."""
+    strict: bool = False
+    """Nothing of the request may be left out where the provider speaks another dialect: `translation: strict`."""
+    dropped: tuple[str, ...] = ()
+    """What of the request its dialect had no word for, and was left out."""
     tags: dict[str, str] = field(default_factory=dict)

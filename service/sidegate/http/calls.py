@@ -35,6 +35,10 @@ class Placed(NamedTuple):
     stream: bool = False
     wrong: SidegateError | None = None
     """What is wrong with the path or the query."""
+    timeouts: TimeoutChanges | None = None
+    """What a header of the dialect's own says of them."""
+    default: bool = False
+    """It is what counts where the body says nothing."""
 
 
 class CallEndpoint:
@@ -84,7 +88,7 @@ class CallEndpoint:
             check_head(request)
             if placed is not None and placed.wrong is not None:
                 raise placed.wrong
-            timeouts = asked_for(request.headers)
+            timeouts = asked_for(request.headers) or (placed and placed.timeouts)
             body = await read_json(request, self._service.settings.server)
             fields = read_fields(body)
             if placed is not None:
@@ -103,10 +107,13 @@ class CallEndpoint:
             read=lambda: _read(self._dialect, body, fields),
         )
         if basics is None:
-            return asked, _model(fields) if placed is None else placed.model[:_LONGEST_MODEL], False
-        if placed is not None:
-            return asked, placed.model, placed.stream
-        return asked, basics.model, basics.streams
+            told = _model(fields) if placed is None or placed.default else placed.model[:_LONGEST_MODEL]
+            return asked, told, False
+        if placed is None:
+            return asked, basics.model, basics.streams
+        if placed.default:
+            return asked, basics.model or placed.model, basics.streams
+        return asked, placed.model, placed.stream
 
     def _outlet(
         self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool, now: datetime

@@ -10,7 +10,7 @@ from aiohttp import web
 from sidegate.contract.call import Call
 from sidegate.contract.plugin import Handler
 from sidegate.errors import SidegateError
-from sidegate.http.replies import Voice, buffered_reply, error_reply, reply_headers
+from sidegate.http.replies import Voice, buffered_reply, call_headers, error_reply
 from sidegate.http.sinks import StreamSink
 from sidegate.outlet import BufferOutlet, StreamOutlet
 from sidegate.service import Service
@@ -30,7 +30,7 @@ class Exchange:
         """Answer the request. Where its client leaves, `live` is told, and the cancellation goes on its way."""
         outlet.notes = call.notes
         if sink is not None:
-            sink.headers = partial(reply_headers, self._voice, call.id, call.reply_headers)
+            sink.headers = partial(call_headers, self._voice, call)
         try:
             live = self._live.start(call, self._handler, outlet, self._on_disconnect)
         except SidegateError as error:
@@ -50,7 +50,7 @@ class Exchange:
     ) -> web.StreamResponse:
         if sink is not None and sink.begun:
             if error is not None:
-                await sink.write(self._voice.write_error_event(error, call.id))
+                return await sink.fail(self._voice.write_error_event(error, call.id))
             return await sink.end()
         if error is not None:
             if sink is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import web
 
 from sidegate.contract.plugin import Handler
+from sidegate.contract.timeouts import TimeoutChanges
 from sidegate.errors import BadRequest, SidegateError
 from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.sinks import StreamSink
@@ -28,6 +30,7 @@ _METHODS = {
     "batchEmbedContents": "gemini.batch_embed",
     "countTokens": "gemini.count_tokens",
 }
+_WAIT = re.compile(r"\d{1,5}(?:\.\d{1,9})?")
 _STREAM = "streamGenerateContent"
 
 
@@ -68,13 +71,23 @@ class _Methods:
             endpoint = self._array
         if endpoint is None:
             raise web.HTTPNotFound
-        return await endpoint.answer(request, Placed(plain(request.match_info["model"]), stream, _mistake(query)))
+        model, patience = plain(request.match_info["model"]), _patience(request.headers)
+        return await endpoint.answer(request, Placed(model, stream, _mistake(query), patience))
 
 
 def _mistake(query: Mapping[str, str]) -> SidegateError | None:
     if "key" not in query:
         return None
     return BadRequest("Send the key in the header x-goog-api-key: one in a URL is logged on its way.", param="key")
+
+
+def _patience(headers: Mapping[str, str]) -> TimeoutChanges | None:
+    """`x-server-timeout`: after how many seconds Google's servers are to give up. Its SDK sends it where its user has
+    set a timeout, and only then. What is no such number is not heeded."""
+    text = headers.get("x-server-timeout")
+    if text is None or _WAIT.fullmatch(text) is None or not float(text):
+        return None
+    return TimeoutChanges(total=float(text))
 
 
 class _InArray:

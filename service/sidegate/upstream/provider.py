@@ -14,25 +14,25 @@ from sidegate import __version__
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Attempt, Reply
-from sidegate.errors import BadRequest, ProviderError, ReplyError
+from sidegate.errors import ProviderError, ReplyError
 from sidegate.pump import Pump, Take
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
 from sidegate.upstream.feed import Feed
+from sidegate.upstream.forwarded import explain, forwarded, told
+from sidegate.upstream.host import Host
 from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
 from sidegate.upstream.transport import Transport
-from sidegate.wire.body import encode, write_fields
-from sidegate.wire.bound import check_translatable
+from sidegate.wire.body import encode, value, write_fields
 from sidegate.wire.dialect import Dialect, Fields
+from sidegate.wire.openai_chat_indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
+from sidegate.wire.openai_embeddings import EMBEDDINGS, in_format
+from sidegate.wire.translation import Untranslatable, header_of, translated
 
 DROPPED = "x-sidegate-dropped"
 """Reply header: fields of the request that the provider's dialect has no counterpart for."""
-
-
-_SYSTEMS = {"openai_responses": "openai", "gemini": "gcp.gemini"}
-"""OpenTelemetry's names of vendors, where they are not those of their dialects."""
 
 
 class Provider(Protocol):
@@ -54,10 +54,10 @@ class HttpProvider:
         transport: Transport,
         clock: Clock,
     ) -> None:
-        self.system: str = _SYSTEMS.get(settings.dialect, settings.dialect)
+        self._host = Host(settings)
+        self.system = self._host.system
         self._speaks = {dialect.name: dialect for dialect in speaks}
         self._first = {dialect.operation: dialect for dialect in reversed(speaks)}
-        self._base = settings.base_url.rstrip("/")
         base = {
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
@@ -94,7 +94,7 @@ class HttpProvider:
 
     async def _exchange(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
         dialect = self._dialect(call)
-        path = dialect.locate(attempt.target, call.streams) if dialect.in_path else dialect.path
+        url = self._host.url(dialect, attempt.target, call.streams)
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
         timeouts = attempt.timeouts
@@ -102,7 +102,7 @@ class HttpProvider:
             deadline.wait("first_token", timeouts.first_token)
             attempt.sent = True
             async with self._transport.post(
-                self._base + path, self._request_headers(call, credential), body, connect_timeout=timeouts.connect
+                url, self._request_headers(call, credential), body, connect_timeout=timeouts.connect
             ) as response:
                 attempt.status = response.status
                 await self._relay(call, attempt, dialect, response, deadline, hide_usage)
@@ -111,14 +111,20 @@ class HttpProvider:
     async def _relay(
         self, call: Call, attempt: Attempt, dialect: Dialect, response: Response, deadline: Deadline, hide_usage: bool
     ) -> None:
+        headers, spoken = response.headers, (dialect.name, call.dialect, call.reply_headers, self._clock)
         if response.status != 200:
-            raise dialect.read_error(response.status, response.headers, await response.read(2**20))
+            error = dialect.read_error(response.status, headers, await response.read(2**20))
+            explain(error, headers, *spoken)
+            raise error
+        attempt.headers = told(headers, *spoken)
         pump = Pump(call, attempt, dialect, self._clock, hide_usage=hide_usage)
         if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
             body = await response.read()
             deadline.pause()
             if not body:
                 raise ReplyError("The provider's reply is empty.")
+            if dialect.name == EMBEDDINGS == call.dialect:
+                body = await in_format(body, value(call.asked.fields, "encoding_format", str))
             if dialect.in_path and call.streams and body.lstrip()[:1] == b"[":
                 # A stream that was not framed as one: a JSON array of its events.
                 await pump.stream(_AtOnce(body))
@@ -133,12 +139,12 @@ class HttpProvider:
 
     def _dialect(self, call: Call) -> Dialect:
         if (same := self._speaks.get(call.dialect)) is not None:
-            return same
+            return FOR_HELPERS if call.dialect == CHAT and HELPER in call.headers else same
         # Legacy completions are a chat of one message to a provider that knows only chats.
         operation = "chat" if call.operation == "text_completion" else call.operation
         if (other := self._first.get(operation)) is not None:
-            return other
-        raise BadRequest(
+            return FOR_TRANSLATION if other.name == CHAT else other
+        raise Untranslatable(
             f"The model `{call.model}` does not serve this operation.", param="model", code="unsupported_operation"
         )
 
@@ -155,18 +161,18 @@ class HttpProvider:
                 fields.pop(key, None)
             self._limit(dialect, fields, call.asked.fields)
         adapted = dialect.adapt(fields, model=attempt.target, stream=stream)
-        return write_fields(adapted), stream and not call.asked.wants_usage
+        return write_fields(self._host.fit(adapted)), stream and not call.asked.wants_usage
 
     def _translated(self, call: Call, dialect: Dialect, attempt: Attempt, stream: bool) -> bytes:
-        check_translatable(call.dialect, call.request)
-        dropped: list[str] = []
         # The model that is really asked: what it is written for may hang on it.
-        fields = dialect.write_request(replace(call.request, model=attempt.target), dropped)
+        request = replace(call.request, model=attempt.target)
+        fields, dropped = translated(call.dialect, request, call.asked.fields, dialect, strict=attempt.strict)
         raw: Fields = {key: encode(value) for key, value in fields.items()}
         self._limit(dialect, raw, {})
         if dropped:
-            call.reply_headers[DROPPED] = ", ".join(sorted(set(dropped)))
-        return write_fields(dialect.adapt(raw, model=attempt.target, stream=stream))
+            attempt.dropped = tuple(dropped)
+            call.reply_headers[DROPPED] = header_of(dropped)
+        return write_fields(self._host.fit(dialect.adapt(raw, model=attempt.target, stream=stream)))
 
     def _limit(self, dialect: Dialect, fields: Fields, asked: Mapping[str, Raw]) -> None:
         """The longest reply in the provider's word, or the client's own: OpenAI's newer models refuse the older word,
@@ -177,13 +183,11 @@ class HttpProvider:
 
     def _request_headers(self, call: Call, credential: Credential) -> dict[str, str]:
         """An allow-list: nothing of the client's goes out but the versions of the API that it speaks."""
-        if call.dialect not in self._speaks or self.system != "anthropic":
-            return self._headers[credential.number]
-        headers = dict(self._headers[credential.number])
-        for name in ("anthropic-version", "anthropic-beta"):
-            if value := call.headers.get(name):
-                headers[name] = value
-        return headers
+        own = self._headers[credential.number]
+        if call.dialect not in self._speaks:
+            return own
+        asked = forwarded(call.dialect, call.headers)
+        return {**own, **asked} if asked else own
 
 
 class _AtOnce:

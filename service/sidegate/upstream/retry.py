@@ -60,6 +60,9 @@ def judge(error: ProviderError) -> Verdict:
         return Verdict.NEXT
     if not error.retryable:
         return Verdict.FAIL
+    if error.headers.get(SHOULD_RETRY) == "false":
+        # The provider itself has said so.
+        return Verdict.NEXT
     if isinstance(error, ConnectError | PhaseTimeout) or error.provider_status in _CROWDED:
         return Verdict.LATER
     return Verdict.AGAIN
@@ -106,9 +109,10 @@ def _telling(error: ProviderError) -> int:
 
 
 def told(error: ProviderError, attempts: int) -> ProviderError:
-    """The error as the client is to hear it: where the gateway has retried, or a key or quota is to blame that is not
-    the client's, its SDK need not try again."""
-    if attempts > 1 or error.provider_status in REFUSED or is_spent(error):
+    """The error as the client is to hear it: where the gateway has retried, the time of the whole call is over, or a
+    key or quota is to blame that is not the client's, its SDK need not try again."""
+    over = isinstance(error, PhaseTimeout) and error.phase == "total"
+    if attempts > 1 or over or error.provider_status in REFUSED or is_spent(error):
         error.headers[SHOULD_RETRY] = "false"
     return error
 

@@ -24,6 +24,8 @@ WORD_LIMIT = 200
 
 _CLIENTS_OWN = frozenset({400, 404, 408, 409, 413, 422})
 _AUTH = frozenset({401, 402, 403, 407})
+_AGAIN = frozenset({408, 409, 429})
+"""Those of the client's that its SDK tries again by itself."""
 _OVERLOADED = frozenset({503, 529})
 _NEVER_AGAIN = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
@@ -95,6 +97,7 @@ def provider_error(
             "The provider failed.",
             status=504 if status == 504 else 502,
             code="provider_timeout" if status == 504 else "provider_error",
+            retry_after=retry_after(headers),
             provider_status=status,
             retryable=True,
         )
@@ -178,7 +181,7 @@ def _stated(
         code=clean(code or "", WORD_LIMIT) or ("rate_limit_exceeded" if limited else "provider_refused"),
         type=clean(type or "", WORD_LIMIT) or ("rate_limit_error" if limited else "invalid_request_error"),
         param=clean(param or "", WORD_LIMIT) or None,
-        retry_after=retry_after(headers) if limited else None,
+        retry_after=retry_after(headers) if status in _AGAIN else None,
         provider_status=status,
         retryable=status == 408 or (limited and code not in _NEVER_AGAIN and type not in _NEVER_AGAIN),
     )
