@@ -234,6 +234,9 @@ class Route(Strict, frozen=True, kw_only=True):
         Meta(description="A call whose client left: stopped; read on for its usage, trying nothing anew; or finished."),
     ] = "cancel"
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
+    default_model: Annotated[
+        str, Meta(description="What `/api/chat` and `/api/completion` are answered by where a page names no model.")
+    ] = ""
 
 
 class Ledger(Strict, frozen=True, kw_only=True):

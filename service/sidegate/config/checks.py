@@ -214,7 +214,13 @@ class Checks:
             if route.name in names:
                 self._mistakes.add(("routes", index, "name"), f"another route has the name `{route.name}`")
             names.add(route.name)
+            if route.default_model and not self._is_model(route.default_model):
+                self._mistakes.add(("routes", index, "default_model"), f"no model is named `{route.default_model}`")
             self._reach(index, route, reached.setdefault(route.prefix, set()))
+
+    def _is_model(self, name: str) -> bool:
+        models = self._settings.models
+        return name in models or any(one.endswith("*") and name.startswith(one[:-1]) for one in models)
 
     def _reach(self, index: int, route: Route, taken: set[str]) -> None:
         operations = set(route.operations) or _operations()

@@ -11,6 +11,7 @@ from sidegate.http.gemini import VERSIONS, gemini_calls
 from sidegate.http.health import add_health
 from sidegate.http.outermost import expectation, outermost
 from sidegate.http.records import RecordEndpoint
+from sidegate.http.ui import ui_calls
 from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire.own import Own
@@ -54,6 +55,7 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         if DIALECTS[name].operation in served
     ]
     found += gemini_calls(service, route, handler, served)
+    found += ui_calls(service, route, handler, served)
     if "models" in served:
         vendors = ("openai.chat", "anthropic.messages", "gemini.generate")
         each = [RecordEndpoint(service, route, handler, "models", DIALECTS[name]).answer for name in vendors]

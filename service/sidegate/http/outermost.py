@@ -10,7 +10,7 @@ from aiohttp import web
 
 from sidegate.errors import Refusal, SidegateError
 from sidegate.http.intake import check_framing
-from sidegate.http.replies import Voice, reply_headers
+from sidegate.http.replies import Voice, error_response, reply_headers
 from sidegate.wire.own import Own
 from sidegate.wire.registry import DIALECTS
 
@@ -62,13 +62,7 @@ def expectation(max_body_bytes: int) -> Callable[[web.Request], Awaitable[web.St
 def _plain(request: web.Request, error: SidegateError) -> web.Response:
     voice = _voice(request.path)
     request_id = secrets.token_hex(16)
-    kind = "application/problem+json" if voice.name == "sidegate" else "application/json"
-    return web.Response(
-        status=error.status,
-        body=voice.write_error(error, request_id),
-        content_type=kind,
-        headers=reply_headers(voice, request_id, error.headers),
-    )
+    return error_response(voice, error, request_id, reply_headers(voice, request_id, error.headers))
 
 
 def _voice(path: str) -> Voice:
@@ -77,6 +71,8 @@ def _voice(path: str) -> Voice:
         return DIALECTS["gemini.generate"]
     if "/v1/messages" in path:
         return DIALECTS["anthropic.messages"]
+    if "/api/chat" in path or "/api/completion" in path:
+        return DIALECTS["ai_sdk.ui_messages"]
     if "/v1/calls" in path or "/v1/usage" in path or "/v1/" not in path:
         return Own()
     return DIALECTS["openai.chat"]

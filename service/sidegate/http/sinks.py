@@ -115,6 +115,11 @@ class StreamSink:
             await self._response.write_eof()
         return self._response
 
+    async def fail(self, event: bytes) -> web.StreamResponse:
+        """End the body of a reply that failed: `event` says so in the client's dialect."""
+        await self.write(event)
+        return await self.end()
+
     def leave(self) -> None:
         """The reader has gone, or is answered without a stream: nothing is written any more."""
         self._gone = True

@@ -7,7 +7,7 @@ on CPython 3.11: 0.5 µs for a short chat, 0.9 µs for 2 kB of messages, 0.25 ms
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -141,6 +141,31 @@ class _GeminiCountTokens(Basics, kw_only=True, gc=False):
     generate_content_request: dict[str, Raw] | None = None
 
 
+class _UI(Basics, kw_only=True, rename="camel", gc=False):
+    """An app need not name a model. There is no other delivery than a stream in the protocol, but one can be asked."""
+
+    model: Annotated[str, Meta(max_length=512)] = ""
+    stream: bool | None = None
+    stream_protocol: Literal["data", "text"] | None = None
+    max_output_tokens: openai.Tokens | None = None
+    temperature: openai.Temperature | None = None
+    top_p: openai.Share | None = None
+    presence_penalty: openai.Penalty | None = None
+    frequency_penalty: openai.Penalty | None = None
+
+    @property
+    def streams(self) -> bool:
+        return self.stream is not False or self.stream_protocol == "text"
+
+
+class _UIMessages(_UI, kw_only=True, gc=False):
+    messages: _Messages
+
+
+class _UICompletion(_UI, kw_only=True, gc=False):
+    prompt: str
+
+
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "openai.chat": msgspec.json.Decoder(_Chat),
     "openai.completions": msgspec.json.Decoder(_Completion),
@@ -152,6 +177,8 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "gemini.embed": msgspec.json.Decoder(_GeminiEmbed),
     "gemini.batch_embed": msgspec.json.Decoder(_GeminiBatchEmbed),
     "gemini.count_tokens": msgspec.json.Decoder(_GeminiCountTokens),
+    "ai_sdk.ui_messages": msgspec.json.Decoder(_UIMessages),
+    "ai_sdk.ui_completion": msgspec.json.Decoder(_UICompletion),
 }
 
 

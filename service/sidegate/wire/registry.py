@@ -15,6 +15,7 @@ from sidegate.wire.openai_chat import OpenAIChat
 from sidegate.wire.openai_completions import OpenAICompletions
 from sidegate.wire.openai_embeddings import OpenAIEmbeddings
 from sidegate.wire.openai_responses import OpenAIResponses
+from sidegate.wire.ui import UICompletion, UIMessages
 
 _ALL: tuple[Dialect, ...] = (
     OpenAIChat(),
@@ -27,6 +28,8 @@ _ALL: tuple[Dialect, ...] = (
     GeminiBatchEmbed(),
     GeminiEmbed(),
     GeminiCountTokens(),
+    UIMessages(),
+    UICompletion(),
 )
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _ALL})

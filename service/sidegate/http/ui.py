@@ -1,0 +1,102 @@
+"""Paths of the AI SDK's UI hooks: `useChat` and `useCompletion`, as a stream of UI messages or as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import datetime
+
+from aiohttp import web
+
+from sidegate.contract.call import Asked
+from sidegate.contract.plugin import Handler
+from sidegate.http.calls import CallEndpoint, Placed
+from sidegate.http.server import SERVER
+from sidegate.http.sinks import StreamSink
+from sidegate.outlet import BufferOutlet, StreamOutlet, named
+from sidegate.service import Service
+from sidegate.settings import Route
+from sidegate.wire.dialect import Envelope
+from sidegate.wire.registry import DIALECTS
+from sidegate.wire.ui import CHAT, COMPLETION, UIMessages, UIText
+from sidegate.wire.ui_history import continued
+
+Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MODEL = "x-sidegate-model"
+"""Request header: the model, where the body names none."""
+
+PATHS = {"/api/chat": CHAT, "/api/completion": COMPLETION}
+"""As the hooks have them where an app says nothing else."""
+
+
+def ui_calls(
+    service: Service, route: Route, handler: Handler, served: Collection[str]
+) -> list[tuple[str, Endpoint, str]]:
+    """The call routes, and the one at which a page that was loaded anew asks for what is still running."""
+    if "chat" not in served:
+        return []
+    found: list[tuple[str, Endpoint, str]] = [
+        (route.prefix + path, UIEndpoint(service, route, handler, DIALECTS[name]).answer, "POST")
+        for path, name in PATHS.items()
+    ]
+    return [*found, (route.prefix + "/api/chat/{id}/stream", _nothing_to_resume, "GET")]
+
+
+class UIEndpoint(CallEndpoint):
+    """One of the paths. Which protocol is spoken, the body says."""
+
+    async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
+        model = request.headers.get(MODEL) or self._route.default_model
+        return await super().answer(request, Placed(model, default=True))
+
+    def _outlet(
+        self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool, now: datetime
+    ) -> tuple[StreamOutlet | BufferOutlet, StreamSink | None]:
+        clock = self._service.clock
+        envelope = Envelope(id=call_id, model=model, created=int(now.timestamp()))
+        if stream and bytes(asked.fields.get("streamProtocol", b"")) == b'"text"':
+            text = TextSink(request, clock, comments=False)
+            return StreamOutlet(UIText(self._dialect.name), envelope, text, clock), text
+        dialect = UIMessages(continued(asked.fields))
+        if not stream:
+            make = dialect.assembler
+            return BufferOutlet(self._dialect.name, lambda naming: make(named(envelope, naming)), clock), None
+        sink = UISink(request, clock, comments=True)
+        return StreamOutlet(dialect, envelope, sink, clock), sink
+
+
+class UISink(StreamSink):
+    """A stream with the header by which proxies and other clients know it."""
+
+    def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
+        response = super()._head(headers)
+        response.headers["x-vercel-ai-ui-message-stream"] = "v1"
+        return response
+
+
+class TextSink(StreamSink):
+    """A stream of nothing but text. It has no word for a failure: the body then stays without its end."""
+
+    def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
+        response = web.StreamResponse(headers=headers)
+        response.content_type = "text/plain"
+        response.charset = "utf-8"
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Accel-Buffering"] = "no"
+        if self._request.version >= (1, 1):
+            response.enable_chunked_encoding()
+        return response
+
+    async def fail(self, event: bytes) -> web.StreamResponse:
+        await self.begin()
+        self.leave()
+        assert self._response is not None
+        if self._request.transport is not None:
+            # What was said still arrives; the length that was promised does not.
+            self._request.transport.close()
+        return self._response
+
+
+async def _nothing_to_resume(request: web.Request) -> web.Response:
+    """No reply outlives its connection here, so there is nothing to go on with: clients take 204 for that."""
+    return web.Response(status=204, headers={"Server": SERVER})
