@@ -23,14 +23,14 @@ from sidegate.testing import Exchange, Running, demo_config, gateway
 from tests.relaying import answers, event
 from tests.sdk.conftest import AnthropicClient, OpenAIClient
 from tests.sdk.ground import Ground
-from tests.sdk.scripts import CALLS, TEXT, USED, anthropic_says, in_pieces, openai_says
+from tests.sdk.scripts import CALLS, TEXT, USED, anthropic_says, openai_says
+from tests.sdk.speaking import COUNTS, SIGNATURE, calls, gemini_says, reply_of
 from tests.tapping import Tapping
 from tests.wire.recordings import Case, parameters
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
 
 GeminiClient = Callable[[Running], genai.Client]
-SIGNATURE = "c2lnbmVkIGJ5IGl0"
 WEATHER = types.Tool(
     function_declarations=[
         types.FunctionDeclaration(
@@ -55,36 +55,6 @@ def gemini_at() -> Iterator[GeminiClient]:
 
 def client_at(url: str) -> genai.Client:
     return genai.Client(api_key="client-key", http_options=types.HttpOptions(base_url=url))
-
-
-def reply_of(*parts: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-    reason = {} if finish is None else {"finishReason": finish}
-    candidate = {"content": {"parts": list(parts), "role": "model"}, "index": 0, **reason}
-    return {"candidates": [candidate], **more, "modelVersion": "real-1", "responseId": "g1"}
-
-
-def calls() -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = [
-        {"functionCall": {"name": name, "args": json.loads(arguments), "id": call_id}}
-        for call_id, name, arguments in CALLS
-    ]
-    return [{**made[0], "thoughtSignature": SIGNATURE}, *made[1:]]
-
-
-COUNTS = {"promptTokenCount": USED[0], "candidatesTokenCount": USED[1], "totalTokenCount": sum(USED)}
-
-
-async def gemini_says(exchange: Exchange) -> None:
-    """Text and two parallel calls, as Gemini says them."""
-    if ":streamGenerateContent?alt=sse" not in exchange.path:
-        await exchange.reply(
-            msgspec.json.encode(reply_of({"text": TEXT}, *calls(), finish="STOP", usageMetadata=COUNTS))
-        )
-        return
-    letters = [event(reply_of({"text": letter})) for letter in TEXT]
-    made = [event(reply_of(call)) for call in calls()]
-    end = event(reply_of({"text": ""}, finish="STOP", usageMetadata=COUNTS))
-    await in_pieces(exchange, b"".join([*letters, *made, end]).replace(b"\n", b"\r\n"))
 
 
 def asked(ai: genai.Client, stream: bool, **named: Any) -> list[types.GenerateContentResponse]:
@@ -665,7 +635,7 @@ def test_the_schema_plugin_holds_replies_to_the_format(ground: Ground, gemini_at
         whole = reply_of({"text": "no JSON"}, finish="STOP", usageMetadata=COUNTS)
         await (exchange.stream(event(whole)) if stream else exchange.reply(msgspec.json.encode(whole)))
 
-    running, _ = ground.before(says, "gemini", plugins=({"use": "schema"},))
+    running, _ = ground.before(says, "gemini", plugins=({"use": "structured_output"},))
     config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=City)
     with pytest.raises(errors.ClientError) as raised:
         asked(gemini_at(running), stream, config=config)

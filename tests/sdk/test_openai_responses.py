@@ -20,10 +20,10 @@ from sidegate.contract.stages import Chunks
 from sidegate.errors import Refusal
 from sidegate.testing import Exchange, Running
 from sidegate.testing.voices import WORDS, ResponsesVoice
-from tests.relaying import event
 from tests.sdk.conftest import AnthropicClient, OpenAIClient
 from tests.sdk.ground import Ground
-from tests.sdk.scripts import CALLS, TEXT, USED, anthropic_says, in_pieces, openai_says
+from tests.sdk.scripts import CALLS, TEXT, USED, openai_says
+from tests.sdk.speaking import SPEAKERS, responses_events, responses_says, responses_whole
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
 QUESTION = "Où est le café? ☕"
@@ -42,68 +42,7 @@ class City(BaseModel):
     population: int
 
 
-# --- a provider that speaks it ----------------------------------------------------------------------------------------
-
-
-def responses_whole() -> dict[str, Any]:
-    text = {"type": "output_text", "text": TEXT, "annotations": []}
-    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
-    calls = [
-        {"type": "function_call", "id": f"fc_{call_id}", "call_id": call_id, "name": name, "arguments": arguments}
-        for call_id, name, arguments in CALLS
-    ]
-    usage = {"input_tokens": USED[0], "output_tokens": USED[1], "total_tokens": sum(USED)}
-    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "real-1", "parallel_tool_calls": True}
-    return {
-        **head,
-        "status": "completed",
-        "output": [message, *({**call, "status": "completed"} for call in calls)],
-        "usage": {**usage, "input_tokens_details": {"cached_tokens": 3}, "output_tokens_details": {}},
-        "tools": [],
-        "tool_choice": "auto",
-        "from_tomorrow": {"kept": True},
-    }
-
-
-def responses_events() -> list[bytes]:
-    whole = responses_whole()
-    message, *calls = whole["output"]
-    found: list[tuple[str, dict[str, Any]]] = [
-        ("response.created", {"response": {**whole, "output": [], "usage": None, "status": "in_progress"}})
-    ]
-    where: dict[str, Any] = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    part: dict[str, Any] = {"type": "output_text", "text": "", "annotations": []}
-    found += [
-        ("response.output_item.added", {"output_index": 0, "item": {**message, "content": []}}),
-        ("response.content_part.added", {**where, "part": part}),
-        *(("response.output_text.delta", {**where, "delta": letter, "logprobs": []}) for letter in TEXT),
-        ("response.output_text.done", {**where, "text": TEXT, "logprobs": []}),
-        ("response.content_part.done", {**where, "part": {**part, "text": TEXT}}),
-        ("response.output_item.done", {"output_index": 0, "item": message}),
-    ]
-    for index, call in enumerate(calls, 1):
-        of = {"item_id": call["id"], "output_index": index}
-        arguments = call["arguments"]
-        found.append(("response.output_item.added", {"output_index": index, "item": {**call, "arguments": ""}}))
-        for start in range(0, len(arguments), 5):
-            found.append(("response.function_call_arguments.delta", {**of, "delta": arguments[start : start + 5]}))
-        found.append(("response.function_call_arguments.done", {**of, "arguments": arguments}))
-        found.append(("response.output_item.done", {"output_index": index, "item": call}))
-    found.append(("response.completed", {"response": whole}))
-    return [event({"type": kind, "sequence_number": number, **said}, kind) for number, (kind, said) in enumerate(found)]
-
-
-async def responses_says(exchange: Exchange) -> None:
-    """Text and two parallel tool calls, as Responses says them."""
-    assert exchange.path.endswith("/responses")
-    if exchange.json.get("stream"):
-        await in_pieces(exchange, b"".join(responses_events()))
-    else:
-        await exchange.reply(msgspec.json.encode(responses_whole()))
-
-
-SPEAKERS = {"openai_responses": responses_says, "openai": openai_says, "anthropic": anthropic_says}
-each_provider = pytest.mark.parametrize("dialect", SPEAKERS)
+each_provider = pytest.mark.parametrize("dialect", ["openai_responses", "openai", "anthropic"])
 
 
 def called(response: Response) -> list[tuple[str, str, Any]]:
@@ -283,12 +222,15 @@ def test_a_provider_of_both_is_asked_in_the_clients_own_words(ground: Ground, op
     assert [exchange.path for exchange in provider.exchanges] == ["/responses", "/chat/completions"]
 
 
-def test_what_another_dialect_does_not_have_is_named(ground: Ground, openai_at: OpenAIClient) -> None:
-    running, _ = ground.before(openai_says)
-    raw = openai_at(running).responses.with_raw_response.create(
-        model="m", input="x", tools=[{"type": "web_search"}], truncation="auto", store=True
-    )
-    assert raw.headers["x-sidegate-dropped"] == "store, tools, truncation"
+def test_what_another_dialect_does_not_have_is_named_or_refused(ground: Ground, openai_at: OpenAIClient) -> None:
+    running, provider = ground.before(openai_says)
+    ai = openai_at(running)
+    raw = ai.responses.with_raw_response.create(model="m", input="x", truncation="auto", store=True)
+    assert raw.headers["x-sidegate-dropped"] == "store, truncation"
+    with pytest.raises(openai.BadRequestError) as caught:
+        ai.responses.create(model="m", input="x", tools=[{"type": "web_search"}])
+    assert (caught.value.param, caught.value.code) == ("tools", "unsupported_field")
+    assert len(provider.exchanges) == 1
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -419,7 +361,9 @@ def test_an_edit_holds_in_every_event(ground: Ground, dialect: str, stream: bool
 def test_a_changed_request_is_what_is_asked(ground: Ground, dialect: str) -> None:
     running, provider = ground.before(SPEAKERS[dialect], dialect, plugins=({"use": f"{__name__}:Briefed"},))
     given = [{"role": "user", "content": [{"type": "input_text", "text": "x"}], "id": "msg_0"}]
-    posted(running, input=given, truncation="auto", tools=[{"type": "web_search"}, WEATHER])
+    # Search is the provider's own: another vendor's is not asked without it.
+    tools = [{"type": "web_search"}, WEATHER] if dialect == "openai_responses" else [WEATHER]
+    posted(running, input=given, truncation="auto", tools=tools)
     sent = provider.exchanges[0].json
     assert "Be brief." in json.dumps(sent)
     assert 9 in (sent.get("max_output_tokens"), sent.get("max_tokens"))
@@ -427,7 +371,7 @@ def test_a_changed_request_is_what_is_asked(ground: Ground, dialect: str) -> Non
         assert sent["instructions"] == "Be brief."
         # What nobody changed is as it came.
         assert (sent["input"], sent["truncation"]) == (given, "auto")
-        assert sent["tools"] == [{"type": "web_search"}, WEATHER]
+        assert sent["tools"] == tools
 
 
 @both

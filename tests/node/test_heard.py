@@ -1,0 +1,143 @@
+"""The vendors' clients for Node hear any provider: text, parallel calls whose arguments stream, finish and usage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from sidegate.testing import Exchange, Script
+from sidegate.testing.spoken import streams
+from sidegate.testing.voices import TEXT as VOICE_TEXT
+from sidegate.testing.voices import VOICES, WORDS
+from tests.node.process import Node
+from tests.node.stage import DIALECTS, Stage
+from tests.sdk.scripts import CALLS, TEXT, USED
+
+both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
+each_provider = pytest.mark.parametrize("dialect", DIALECTS)
+
+CLIENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "openai-chat": ("openai", "chat", {}),
+    "openai-responses": ("openai", "responses", {}),
+    "anthropic": ("anthropic", "messages", {}),
+    "google": ("google", "generate", {}),
+    "ai-responses": ("ai", "said", {"vendor": "responses"}),
+    "ai-chat": ("ai", "said", {"vendor": "chat"}),
+    "ai-compatible": ("ai", "said", {"vendor": "compatible"}),
+    "ai-anthropic": ("ai", "said", {"vendor": "anthropic"}),
+    "ai-google": ("ai", "said", {"vendor": "google"}),
+}
+"""Module, function, and what it is given."""
+FINISH = {
+    "chat": "tool_calls",
+    "responses": "completed",
+    "messages": "tool_use",
+    "generate": "STOP",
+    "said": "tool-calls",
+}
+"""What each says of a reply that ends in calls, by function."""
+DIALECT_OF = {
+    "openai-chat": "openai",
+    "ai-chat": "openai",
+    "ai-compatible": "openai",
+    "openai-responses": "openai_responses",
+    "ai-responses": "openai_responses",
+    "anthropic": "anthropic",
+    "ai-anthropic": "anthropic",
+    "google": "gemini",
+    "ai-google": "gemini",
+}
+"""What each client speaks."""
+each_client = pytest.mark.parametrize("client", CLIENTS)
+
+
+def hears(node: Node, client: str, stage: Stage, model: str, stream: bool, **given: Any) -> Any:
+    module, name, more = CLIENTS[client]
+    return node(module, name, url=stage.url, model=model, stream=stream, **more, **given)
+
+
+@both
+@each_provider
+@each_client
+def test_any_client_hears_any_provider(node: Node, stage: Stage, client: str, dialect: str, stream: bool) -> None:
+    heard = hears(node, client, stage, dialect, stream, tools=True)
+    assert "error" not in heard, heard["error"]
+    assert heard["text"] == TEXT
+    calls = [[call_id, name, json.loads(arguments)] for call_id, name, arguments in CALLS]
+    assert heard["calls"] == calls
+    assert heard["finish"] == FINISH[CLIENTS[client][1]]
+    assert heard["usage"] == list(USED)
+
+
+# --- structured output ------------------------------------------------------------------------------------------------
+
+CITY = {"city": "Zürich", "days": 3}
+
+
+def answers_in_json(dialect: str) -> Script:
+    """A provider that says what fits the shape, in two pieces."""
+    text = json.dumps(CITY, ensure_ascii=False)
+    voice = VOICES[dialect]
+
+    async def script(exchange: Exchange) -> None:
+        if not streams(exchange):
+            await exchange.reply(voice.whole(text, voice.usage(USED)))
+            return
+        events = [*voice.begins(text[:9], text[9:]), *voice.ends(voice.usage(USED))]
+        # The last events of Responses repeat the text.
+        await exchange.stream(*(each.replace(TEXT_AGAIN, msgspec.json.encode(text)) for each in events))
+
+    return script
+
+
+TEXT_AGAIN = msgspec.json.encode(VOICE_TEXT)
+
+
+def shape_sent(dialect: str, sent: Any) -> Any:
+    """The schema in a request."""
+    if dialect == "openai":
+        return sent["response_format"]["json_schema"]["schema"]
+    if dialect == "openai_responses":
+        return sent["text"]["format"]["schema"]
+    if dialect == "anthropic":
+        return sent["output_config"]["format"]["schema"]
+    config = sent["generationConfig"]
+    return config.get("responseJsonSchema") or config.get("responseSchema")
+
+
+@both
+@each_provider
+@each_client
+def test_an_answer_of_a_shape_is_asked_for_and_read(
+    node: Node, stage: Stage, client: str, dialect: str, stream: bool
+) -> None:
+    stage.plays(dialect, answers_in_json(dialect))
+    heard = hears(node, client, stage, dialect, stream, schema=True)
+    assert "error" not in heard, heard["error"]
+    assert heard["parsed"] == CITY
+    shape = shape_sent(dialect, stage.asked(dialect).json)
+    assert set(shape["properties"]) == {"city", "days"}
+    assert shape["required"] == ["city", "days"]
+
+
+# --- leaving ----------------------------------------------------------------------------------------------------------
+
+
+@each_client
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_a_client_that_leaves_early_lets_the_provider_go(node: Node, stage: Stage, client: str, dialect: str) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head(Transfer_Encoding="chunked")
+        await exchange.chunk(b"".join(VOICES[dialect].begins(*WORDS[:2])))
+        await exchange.closed.wait()
+
+    stage.plays(dialect, endless)
+    before = len(stage.ended())
+    heard = hears(node, client, stage, dialect, True, leave=True)
+    assert "error" not in heard, heard["error"]
+    assert heard["text"].startswith(WORDS[0])
+    stage.ground.left(stage.asked(dialect))
+    assert stage.ended(before + 1)[before:] == ["client_gone"]

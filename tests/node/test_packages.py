@@ -1,0 +1,25 @@
+"""The clients for Node are pinned, and come from whatever registry a machine has."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tests.node.process import HERE
+
+LOCKED: dict[str, Any] = json.loads((HERE / "package-lock.json").read_bytes())
+WANTED: dict[str, str] = json.loads((HERE / "package.json").read_bytes())["devDependencies"]
+
+
+def test_each_package_is_pinned_to_one_version() -> None:
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in WANTED.values())
+    assert LOCKED["packages"][""]["devDependencies"] == WANTED
+    for name, version in WANTED.items():
+        assert LOCKED["packages"][f"node_modules/{name}"]["version"] == version
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    packages = {name: package for name, package in LOCKED["packages"].items() if name}
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+    assert not [name for name, package in packages.items() if "resolved" in package]
