@@ -240,7 +240,7 @@ def test_a_file_from_elsewhere_is_refused(url: str) -> None:
 
 
 def test_what_is_for_pages_says_nothing_to_a_model() -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"type": "source-url", "sourceId": "1", "url": "https://a.example"},
         {"type": "source-document", "sourceId": "2", "mediaType": "text/plain", "title": "t"},
         {"type": "data-weather", "id": "3", "data": {"a": 1}},

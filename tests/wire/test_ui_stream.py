@@ -17,11 +17,14 @@ from sidegate.contract.meaning import (
     Opaque,
     Part,
     Reasoning,
+    ReasoningContent,
     RefusalText,
     Report,
     Start,
     Text,
+    TextContent,
     ToolCall,
+    ToolUse,
     Usage,
 )
 from sidegate.errors import Cancelled, Ending, Refusal
@@ -64,16 +67,13 @@ FINISHES = {
 
 
 def stream(*parts: Part, ends: bool = True) -> bytes:
-    return written(UI, [[part] for part in (*parts, *([Finish("stop"), End()] if ends else []))])
+    last: list[Part] = [Finish("stop"), End()] if ends else []
+    return written(UI, [[part] for part in (*parts, *last)])
 
 
 def body(*parts: Part) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(assembled(UI, [[*parts, Finish("stop"), End()]]))
     return found
-
-
-def value(arguments: str) -> Any:
-    return json.loads(arguments or "{}")
 
 
 # --- what providers said ----------------------------------------------------------------------------------------------
@@ -104,14 +104,14 @@ def test_a_recorded_stream_comes_back_as_what_was_said(case: Case) -> None:
     told = said(flat(batches))
     message = json.loads(assembled(UI, [*batches, (End(),)]))
     asked = UI.read_request(as_history(message))
-    content = [piece for turn in asked.messages if turn.role == "assistant" for piece in turn.content]
-    back = [(type(piece).__name__, piece) for piece in content]
-    assert "".join(piece.text for kind, piece in back if kind == "TextContent") == told.text + told.refusal
-    assert "".join(piece.text for kind, piece in back if kind == "ReasoningContent") == told.reasoning
-    calls = [(piece.name, json.loads(piece.arguments)) for kind, piece in back if kind == "ToolUse"]
+    back = [piece for turn in asked.messages if turn.role == "assistant" for piece in turn.content]
+    assert "".join(piece.text for piece in back if isinstance(piece, TextContent)) == told.text + told.refusal
+    thoughts = [piece for piece in back if isinstance(piece, ReasoningContent)]
+    assert "".join(thought.text for thought in thoughts) == told.reasoning
+    calls = [(piece.name, json.loads(piece.arguments)) for piece in back if isinstance(piece, ToolUse)]
     assert calls == [(name, given) for _, name, given in told.calls if isinstance(given, dict)]
     signed = {part.signature for part in flat(batches) if isinstance(part, Reasoning) and part.signature}
-    assert {piece.signature for kind, piece in back if kind == "ReasoningContent" and piece.signature} == signed
+    assert {thought.signature for thought in thoughts if thought.signature} == signed
 
 
 @given(replies())
@@ -128,7 +128,8 @@ def test_any_reply_is_the_same_as_a_stream_and_as_a_body(batches: list[list[Part
 
 
 def test_a_stream_has_its_frame_whatever_comes_first() -> None:
-    for first in ([], [Start("id", "real")], [Report(Usage(1, 2))], [Comment("waits")]):
+    firsts: list[list[Part]] = [[], [Start("id", "real")], [Report(Usage(1, 2))], [Comment("waits")]]
+    for first in firsts:
         found = kinds(stream(*first, Text("Hi")))
         assert found == ["start", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"]
     assert stream(Text("Hi")).endswith(b"data: [DONE]\n\n")
@@ -198,7 +199,12 @@ def test_a_comment_is_a_comment() -> None:
 
 
 def test_a_signature_stands_at_the_end_of_its_thinking() -> None:
-    parts = [Reasoning("Hm", block=0), Reasoning(block=0, signature="sig"), BlockEnd(block=0), Text("Hi", block=1)]
+    parts: list[Part] = [
+        Reasoning("Hm", block=0),
+        Reasoning(block=0, signature="sig"),
+        BlockEnd(block=0),
+        Text("Hi", block=1),
+    ]
     ends = [chunk for chunk in chunks(stream(*parts)) if chunk["type"] == "reasoning-end"]
     assert ends == [
         {"type": "reasoning-end", "id": ends[0]["id"], "providerMetadata": {"sidegate": {"signature": "sig"}}}
@@ -206,7 +212,8 @@ def test_a_signature_stands_at_the_end_of_its_thinking() -> None:
 
 
 def test_thinking_ends_where_something_else_begins() -> None:
-    for then in (Text("a", block=1), ToolCall("{}", "t", "f", block=2), Reasoning("b", block=3)):
+    others: list[Part] = [Text("a", block=1), ToolCall("{}", "t", "f", block=2), Reasoning("b", block=3)]
+    for then in others:
         found = kinds(stream(Reasoning("a", block=0), then))
         assert found.index("reasoning-end") == 4
 
@@ -219,7 +226,7 @@ def test_thinking_that_is_sealed_is_a_part_of_its_own() -> None:
 
 
 def test_a_signature_alone_stands_at_the_call_that_follows() -> None:
-    parts = [Text("a", block=1), Reasoning(block=2, signature="sig"), ToolCall("{}", "t", "f", block=3)]
+    parts: list[Part] = [Text("a", block=1), Reasoning(block=2, signature="sig"), ToolCall("{}", "t", "f", block=3)]
     seen = read(stream(*parts, ToolCall("{}", "u", "g", block=4)))
     assert [part["type"] for part in seen.parts] == ["step-start", "text", "tool-f", "tool-g"]
     assert seen.parts[2]["callProviderMetadata"] == {"sidegate": {"signature": "sig"}}
@@ -234,7 +241,8 @@ def test_a_signature_alone_stands_at_the_text_before() -> None:
 
 
 def test_a_signature_with_nothing_round_it_is_thinking_without_words() -> None:
-    for parts in ([Reasoning(signature="s")], [Reasoning(signature="s"), BlockEnd(), Text("a", block=1)]):
+    alone: list[list[Part]] = [[Reasoning(signature="s")], [Reasoning(signature="s"), BlockEnd(), Text("a", block=1)]]
+    for parts in alone:
         first = read(stream(*parts)).parts[1]
         assert (first["type"], first["text"]) == ("reasoning", "")
         assert first["providerMetadata"] == {"sidegate": {"signature": "s"}}
@@ -392,6 +400,13 @@ def test_a_call_that_was_stopped_on_purpose_is_no_error() -> None:
 
 def test_plain_text_is_what_the_first_choice_says() -> None:
     encoder = UIText("ai_sdk.ui_messages").encoder(ENVELOPE)
-    parts = [Start("id"), Reasoning("hm"), Text("Hé "), Text("no", 1), ToolCall("{}", "t", "f"), RefusalText("🦊")]
+    parts: list[Part] = [
+        Start("id"),
+        Reasoning("hm"),
+        Text("Hé "),
+        Text("no", 1),
+        ToolCall("{}", "t", "f"),
+        RefusalText("🦊"),
+    ]
     assert encoder.encode([*parts, Comment("x"), Finish("stop"), End(), Text("late")]).decode() == "Hé 🦊"
     assert encoder.encode([Text("later")]) == b""
