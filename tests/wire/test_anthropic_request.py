@@ -133,8 +133,8 @@ def test_each_tool_choice_has_its_word_and_goes_back(choice: dict[str, Any], mea
         ),
         ({"type": "document", "source": {"type": "url", "url": "https://a"}}, FileContent(url="https://a")),
         ({"type": "document", "source": {"type": "file", "file_id": "f"}}, FileContent(file_id="f")),
-        ({"type": "thinking", "thinking": "Hm", "signature": "s"}, ReasoningContent("Hm", "s")),
-        ({"type": "redacted_thinking", "data": "x"}, ReasoningContent(redacted="x")),
+        ({"type": "thinking", "thinking": "Hm", "signature": "s"}, ReasoningContent("Hm", "s", None, "anthropic")),
+        ({"type": "redacted_thinking", "data": "x"}, ReasoningContent(redacted="x", vendor="anthropic")),
         ({"type": "tool_use", "id": "i", "name": "f", "input": {"a": [1]}}, ToolUse("i", "f", '{"a":[1]}')),
         (
             {"type": "tool_result", "tool_use_id": "i", "content": "done", "is_error": True},

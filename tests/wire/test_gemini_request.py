@@ -116,11 +116,11 @@ def test_thinking_in_pieces_is_one_thought_and_signatures_are_in_the_alphabet_of
     ]
     (message,) = read({"contents": [{"role": "model", "parts": parts}]}).messages
     assert message.content == (
-        ReasoningContent("ab", "+/+/"),
-        ReasoningContent("", "AAAA"),
+        ReasoningContent("ab", "+/+/", None, "gemini"),
+        ReasoningContent("", "AAAA", None, "gemini"),
         ToolUse("call_1", "f", "{}"),
         TextContent("says"),
-        ReasoningContent("", "BBBB"),
+        ReasoningContent("", "BBBB", None, "gemini"),
     )
     (turn,) = sent(Request(model="m", messages=(message,)))["contents"]
     assert turn["parts"] == [

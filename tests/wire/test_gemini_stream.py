@@ -305,6 +305,8 @@ def test_signatures_stand_where_they_bind() -> None:
         {"text": "says"},
         {"functionCall": {"name": "f", "args": {}, "id": "a"}, "thoughtSignature": "BBBB"},
         {"text": "", "thoughtSignature": "CCCC"},
+        # Thinking that another vendor made unreadable, marked and in base64.
+        {"text": "", "thought": True, "thoughtSignature": "cmVkYWN0ZWQ6c2VhbGVk"},
     ]
 
 

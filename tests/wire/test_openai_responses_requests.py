@@ -76,7 +76,7 @@ def test_items_of_one_side_are_one_turn() -> None:
         Message(
             "assistant",
             (
-                ReasoningContent("Hm", "gAA"),
+                ReasoningContent("Hm", "gAA", None, "openai"),
                 TextContent("Wait."),
                 ToolUse("c1", "f", '{"a":1}'),
                 ToolUse("c2", "f", '{"a":1}'),

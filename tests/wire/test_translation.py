@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from sidegate.contract.meaning import ImageContent, Request, ToolResult
+from sidegate.contract.meaning import FileContent, ImageContent, Request, ToolResult
 from sidegate.wire import words
 from sidegate.wire.body import encode
 from sidegate.wire.dialect import Fields
@@ -52,9 +52,9 @@ def of(request: Request, feature: str) -> Any:
             kind = {"tool_call": "ToolUse", "tool_result": "ToolResult", "image": "ImageContent"}[name]
             return [piece for piece in pieces if type(piece).__name__ == kind]
         case "messages.content.file":
-            return [(piece.data, piece.media_type) for piece in pieces if type(piece).__name__ == "FileContent"]
+            return [(piece.data, piece.media_type) for piece in pieces if isinstance(piece, FileContent)]
         case "messages.content.file.id":
-            return [piece.file_id for piece in pieces if type(piece).__name__ == "FileContent"]
+            return [piece.file_id for piece in pieces if isinstance(piece, FileContent)]
         case "tools":
             return [(tool.name, tool.parameters) for tool in request.tools]
         case "tools.strict":
@@ -169,7 +169,7 @@ def test_fields_deep_in_gemini_are_known_in_both_cases() -> None:
 
 
 def test_what_asks_for_nothing_is_no_loss() -> None:
-    message = {"role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": None}
+    message: dict[str, Any] = {"role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": None}
     fields = asked(
         "openai.chat", {"messages": [message]}, logprobs=False, store=False, modalities=["text"], service_tier=None
     )

@@ -82,6 +82,8 @@ class Reasoning(Struct, frozen=True, gc=False):
     block: int = 0
     signature: str | None = None
     redacted: str | None = None
+    vendor: str | None = None
+    """Who made the signature (`anthropic`, `gemini`, `openai`): good with nobody else. `None` where there is none."""
 
 
 class ToolCall(Struct, frozen=True, gc=False):
@@ -190,6 +192,8 @@ class ReasoningContent(Struct, frozen=True):
     text: str = ""
     signature: str | None = None
     redacted: str | None = None
+    vendor: str | None = None
+    """Who made the signature: another vendor is not given it. `None`: not known, or there is none."""
 
 
 class ToolUse(Struct, frozen=True):

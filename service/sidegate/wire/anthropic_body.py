@@ -23,6 +23,7 @@ from sidegate.wire.anthropic_block import Key, Keys, gather_fields, is_delta, ow
 from sidegate.wire.anthropic_reply import read_whole
 from sidegate.wire.anthropic_usage import stop_fields, write_usage
 from sidegate.wire.body import UNREADABLE
+from sidegate.wire.seals import ANTHROPIC, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,7 +133,7 @@ class _Block:
                 self.text.append(part.text)
             case Reasoning():
                 self.text.append(part.text)
-                self.signature = part.signature or self.signature
+                self.signature = marked(ANTHROPIC, part.vendor, part.signature) or self.signature
                 self.redacted = part.redacted if part.redacted is not None else self.redacted
             case ToolCall():
                 self.arguments.append(part.arguments)

@@ -28,6 +28,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest
 from sidegate.wire.body import UNREADABLE, wrong_type
+from sidegate.wire.seals import ANTHROPIC, is_of, unmarked
 
 S = TypeVar("S", bound=Struct)
 
@@ -145,11 +146,14 @@ def _read_document(block: dict[str, Any], place: str) -> Content:
 
 def _read_thinking(block: dict[str, Any], place: str) -> Content:
     thinking = read_as(block, _Thinking, place)
-    return ReasoningContent(thinking.thinking, thinking.signature)
+    if not thinking.signature:
+        return ReasoningContent(thinking.thinking)
+    vendor, signature, redacted = unmarked(ANTHROPIC, thinking.signature)
+    return ReasoningContent(thinking.thinking, signature, redacted, vendor)
 
 
 def _read_redacted(block: dict[str, Any], place: str) -> Content:
-    return ReasoningContent(redacted=read_as(block, _Redacted, place).data)
+    return ReasoningContent(redacted=read_as(block, _Redacted, place).data, vendor=ANTHROPIC)
 
 
 def _read_tool_use(block: dict[str, Any], place: str) -> Content:
@@ -228,6 +232,8 @@ def _write_data(data: str, media_type: str) -> dict[str, Any]:
 
 
 def _write_thinking(thinking: ReasoningContent) -> dict[str, Any] | None:
+    if not is_of(thinking.vendor, ANTHROPIC):
+        return None
     if thinking.redacted is not None:
         return {"type": "redacted_thinking", "data": thinking.redacted}
     if thinking.signature is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sidegate.contract.meaning import BlockEnd, End, Finish, Opaque, Reasoning, Report, Start, Text, ToolCall
 from sidegate.wire import anthropic_event as wire
 from sidegate.wire.anthropic_usage import COUNTS, lossy, read_stop
+from sidegate.wire.seals import ANTHROPIC, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +72,11 @@ def _block_start(event: wire.Event, data: bytes) -> tuple[Part, ...]:
         case "text":
             return (Text(block.text, block=index),) if block.text else ()
         case "thinking" if block.thinking or block.signature:
-            return (Reasoning(block.thinking or "", block=index, signature=block.signature or None),)
+            return (_thought(block.thinking, block.signature, index),)
         case "thinking":
             return ()
         case "redacted_thinking":
-            return (Reasoning(block=index, redacted=block.data or ""),)
+            return (Reasoning(block=index, redacted=block.data or "", vendor=ANTHROPIC),)
         case "tool_use":
             # Mostly empty here and told by deltas; calls made from inside a code tool come whole.
             arguments = bytes(block.input).decode()
@@ -100,7 +101,7 @@ def _block_delta(event: wire.Event, data: bytes) -> tuple[Part, ...]:
         case "thinking_delta":
             return (Reasoning(delta.thinking or "", block=event.index),)
         case "signature_delta":
-            return (Reasoning(block=event.index, signature=delta.signature or ""),)
+            return (_thought(None, delta.signature, event.index),)
         case kind:
             return (Opaque(_delta_kind(kind), block=event.index, data=wire.read_object(data)["delta"]),)
 
@@ -141,14 +142,21 @@ def _whole_block(block: wire.Block, index: int, said: dict[str, Any]) -> list[Pa
                 Text(block.text or "", block=index),
             ]
         case "thinking":
-            return [Reasoning(block.thinking or "", block=index, signature=block.signature)]
+            return [_thought(block.thinking, block.signature, index)]
         case "redacted_thinking":
-            return [Reasoning(block=index, redacted=block.data or "")]
+            return [Reasoning(block=index, redacted=block.data or "", vendor=ANTHROPIC)]
         case "tool_use":
             call = ToolCall(bytes(block.input).decode(), block.id, block.name, block=index)
             return [*_call_fields(said, index), call]
         case kind:
             return [Opaque(kind, block=index, data=said)]
+
+
+def _thought(thinking: str | None, signature: str | None, index: int) -> Reasoning:
+    if not signature:
+        return Reasoning(thinking or "", block=index)
+    vendor, signature, redacted = unmarked(ANTHROPIC, signature)
+    return Reasoning(thinking or "", 0, index, signature, redacted, vendor)
 
 
 def _call_fields(said: dict[str, Any], index: int) -> list[Part]:

@@ -28,6 +28,7 @@ from sidegate.contract.meaning import (
 from sidegate.wire import sse
 from sidegate.wire.anthropic_block import Key, Keys, gather_fields, is_delta, own
 from sidegate.wire.anthropic_usage import stop_fields, write_usage
+from sidegate.wire.seals import ANTHROPIC, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -224,7 +225,8 @@ def _deltas(part: Part) -> list[dict[str, Any]]:
             return [{"type": "input_json_delta", "partial_json": arguments}]
         case Reasoning(redacted=None):
             thinking = [{"type": "thinking_delta", "thinking": part.text}] if part.text else []
-            signed = [{"type": "signature_delta", "signature": part.signature}] if part.signature else []
+            signature = marked(ANTHROPIC, part.vendor, part.signature)
+            signed = [{"type": "signature_delta", "signature": signature}] if signature else []
             return thinking + signed
         case Opaque() if is_delta(part):
             return [dict(part.data)]

@@ -28,6 +28,7 @@ from sidegate.errors import BadRequest
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.gemini_fields import read_as, renamed, several
 from sidegate.wire.gemini_reply import PART
+from sidegate.wire.seals import GEMINI, is_of
 
 _OWN_FILE = re.compile(r"https://generativelanguage\.googleapis\.com/[^?#]*files/|gs://|files/")
 _WEB = ("http://", "https://")
@@ -150,9 +151,7 @@ def write_result(result: ToolResult, name: str) -> dict[str, Any]:
 
 
 def write_thinking(thinking: ReasoningContent) -> dict[str, Any] | None:
-    if thinking.redacted is not None:
-        return None
-    signed = {"thoughtSignature": thinking.signature} if thinking.signature else {}
+    signed = {"thoughtSignature": thinking.signature} if thinking.signature and is_of(thinking.vendor, GEMINI) else {}
     if not thinking.text:
         return {"text": "", **signed} if signed else None
     return {"text": thinking.text, "thought": True, **signed}

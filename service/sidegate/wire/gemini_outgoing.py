@@ -26,6 +26,7 @@ from sidegate.wire.dialect import Fields
 from sidegate.wire.gemini_content import write_call, write_content, write_result, write_thinking
 from sidegate.wire.gemini_fields import CONFIG, snake
 from sidegate.wire.gemini_tools import are_own_tools, write_choice, write_tools
+from sidegate.wire.seals import GEMINI, is_of
 
 UNSIGNED = "skip_thought_signature_validator"
 """What Gemini 3 takes as the signature of a call that it has not made itself, or whose own was lost on the way:
@@ -194,6 +195,11 @@ def _parts(message: Message, names: dict[str, str], dummy: str | None, lost: lis
             case ToolResult(id):
                 parts.append(write_result(piece, names.get(id, id)))
                 lost += [_result_name(one) for one in piece.content if write_content(one) is None]
+            case ReasoningContent() if not is_of(piece.vendor, GEMINI):
+                # Its words may be told; what binds them is another vendor's.
+                lost.append("messages.content.reasoning.signature")
+                if piece.text:
+                    _append(parts, write_thinking(piece), piece, lost)
             case ReasoningContent(text="", signature=str(signed), redacted=None) if isinstance(after, ToolUse):
                 signature = signed
             case ReasoningContent():

@@ -30,6 +30,7 @@ from sidegate.wire.body import UNREADABLE
 from sidegate.wire.gemini_calls import Calls, Turn
 from sidegate.wire.gemini_event import FunctionCall, choice_index, payload, read_objects
 from sidegate.wire.gemini_usage import COUNTS, Counts, finish_name, lossy, read_finish
+from sidegate.wire.seals import decoded
 
 REASONING = 0
 TEXT = 1
@@ -104,7 +105,7 @@ class _Reading:
         call = part.get("functionCall")
         if isinstance(call, dict):
             if signature:
-                yield Reasoning("", choice, SIGNATURE, signature)
+                yield _signed("", choice, SIGNATURE, signature)
             yield from self._call(call, choice)
             return
         if part.keys() - _WORDS:
@@ -114,12 +115,12 @@ class _Reading:
         text = text if isinstance(text, str) else ""
         if part.get("thought") is True:
             if text or signature:
-                yield Reasoning(text, choice, REASONING, signature)
+                yield _signed(text, choice, REASONING, signature)
             return
         if text:
             yield Text(text, choice, TEXT)
         if signature:
-            yield Reasoning("", choice, SIGNATURE, signature)
+            yield _signed("", choice, SIGNATURE, signature)
 
     def _call(self, said: dict[str, Any], choice: int) -> Iterator[Part]:
         turn = self._turn(said, choice)
@@ -139,6 +140,13 @@ class _Reading:
         except UNREADABLE as error:
             raise ReplyError("The provider sent a function call that is none.") from error
         return self._calls.take(choice, call)
+
+
+def _signed(text: str, choice: int, block: int, written: str | None) -> Reasoning:
+    if written is None:
+        return Reasoning(text, choice, block)
+    vendor, signature, redacted = decoded(written)
+    return Reasoning(text, choice, block, signature, redacted, vendor)
 
 
 def _fields(candidate: dict[str, Any], choice: int) -> Iterator[Part]:

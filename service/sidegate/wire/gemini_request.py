@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from sidegate.contract.meaning import (
     Content,
@@ -29,6 +30,7 @@ from sidegate.wire.gemini_fields import CONFIG, known, read_as, renamed, several
 from sidegate.wire.gemini_schema import json_schema
 from sidegate.wire.gemini_tools import read_choice, read_tools
 from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Temperature, Tokens
+from sidegate.wire.seals import decoded
 
 
 class _Content(Struct):
@@ -180,10 +182,10 @@ def read_parts(value: Any, place: str, names: _Names) -> tuple[Content, ...]:
         if part.thought:
             _add_thought(found, part)
             continue
-        signature = standard(part.thought_signature) if part.thought_signature else None
+        signature = _seal(part)
         if part.function_call is not None:
-            if signature:
-                found.append(ReasoningContent(signature=signature))
+            if signature is not None:
+                found.append(signature)
             call = read_as(part.function_call, FunctionCall, f"{where}.functionCall")
             arguments = msgspec.json.encode(call.args or {}).decode()
             found.append(ToolUse(names.call(call), call.name, arguments))
@@ -193,19 +195,28 @@ def read_parts(value: Any, place: str, names: _Names) -> tuple[Content, ...]:
             found.append(read_result(said, names.answer(said), f"{where}.functionResponse"))
         elif content is not None:
             found.append(content)
-        if signature:
-            found.append(ReasoningContent(signature=signature))
+        if signature is not None:
+            found.append(signature)
     return tuple(found)
 
 
 def _add_thought(found: list[Content], part: Part) -> None:
-    signature = standard(part.thought_signature) if part.thought_signature else None
+    sealed = _seal(part) or ReasoningContent()
     text = part.text or ""
     last = found[-1] if found else None
-    if isinstance(last, ReasoningContent) and last.text and last.signature is None:
-        found[-1] = ReasoningContent(last.text + text, signature)
-    elif text or signature:
-        found.append(ReasoningContent(text, signature))
+    goes_on = isinstance(last, ReasoningContent) and last.text and last.signature is None and last.redacted is None
+    if isinstance(last, ReasoningContent) and goes_on and sealed.redacted is None:
+        found[-1] = replace(sealed, text=last.text + text)
+    elif text or sealed.vendor:
+        found.append(replace(sealed, text=text))
+
+
+def _seal(part: Part) -> ReasoningContent | None:
+    """The signature of a part, by itself."""
+    if not part.thought_signature:
+        return None
+    vendor, signature, redacted = decoded(standard(part.thought_signature))
+    return ReasoningContent("", signature, redacted, vendor)
 
 
 def _thinking(value: Any, extra: dict[str, Any]) -> tuple[int | None, str | None]:

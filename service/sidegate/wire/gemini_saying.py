@@ -29,6 +29,7 @@ from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.gemini_reply import CANDIDATE, PART, REPLY, USAGE
 from sidegate.wire.gemini_usage import finish_name, read_finish, write_finish, write_usage
+from sidegate.wire.seals import encoded
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
@@ -144,17 +145,15 @@ class Saying:
         self._add(choice, {"text": text, **more})
 
     def _reasoning(self, part: Reasoning) -> None:
-        """Thinking that another vendor has made unreadable has no place here."""
-        if part.redacted is not None:
-            return
+        """Seals of other vendors pass in the place of Gemini's own."""
         key = part.choice, part.block
         if part.text:
             self._thinking.add(key)
             self._text(part.text, part.choice, thought=True)
-        signature = part.signature
+        signature = encoded(part.vendor, part.signature, part.redacted)
         if not signature or not _BASE64.fullmatch(signature):
             return
-        if key not in self._thinking:
+        if part.redacted is None and key not in self._thinking:
             self._sign(part.choice)
             self._signature[part.choice] = signature
         elif part.text:

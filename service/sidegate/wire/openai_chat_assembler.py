@@ -23,6 +23,7 @@ from sidegate.contract.meaning import (
 from sidegate.wire import openai
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Envelope
+from sidegate.wire.openai_chat_details import Details
 from sidegate.wire.openai_chat_reply import OPAQUE, choice_index, read_whole, sealed_details
 from sidegate.wire.openai_chat_writer import PREFIX, Calls, call_id
 from sidegate.wire.openai_writer import Head
@@ -38,6 +39,8 @@ class Gathered:
         self.calls: list[list[Any]] = []
         self.opaque: dict[str, Any] = {}
         self.finish: FinishReason | None = None
+        self.details: list[dict[str, Any]] = []
+        self._details = Details()
         self._places = Calls()
 
     @property
@@ -58,6 +61,8 @@ class Gathered:
                 self.texts.append(text)
             case Reasoning(text):
                 self.reasoning.append(text)
+                if (detail := self._details.take(part)) is not None:
+                    self.details.append(detail)
             case RefusalText(text):
                 self.refusal.append(text)
             case ToolCall():
@@ -136,6 +141,8 @@ class ChatAssembler:
         message["refusal"] = said.refusal_text or None
         if said.reasoning_text:
             message["reasoning_content"] = said.reasoning_text
+        if said.details:
+            message["reasoning_details"] = said.details
         if said.calls:
             message["tool_calls"] = said.tool_calls(self._id, index)
         message.update(said.opaque)

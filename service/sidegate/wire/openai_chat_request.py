@@ -25,6 +25,8 @@ from sidegate.errors import BadRequest
 from sidegate.wire import openai_request as shared
 from sidegate.wire.body import convert
 from sidegate.wire.dialect import Fields
+from sidegate.wire.openai_chat_details import read_details
+from sidegate.wire.seals import GEMINI
 
 
 class _Function(Struct):
@@ -49,6 +51,7 @@ class _Message(Struct):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
 
 
 class _Declared(Struct):
@@ -172,12 +175,20 @@ def _message(message: _Message, place: str) -> Message:
         return Message("user", content, message.name)
     if message.role != "assistant":
         return Message("system", content, message.name)
-    return Message("assistant", (*_thought(message), *content, *_refused(message), *_calls(message)), message.name)
+    said = (*content, *_refused(message))
+    calls = _calls(message)
+    thoughts, of_calls = _thoughts(message, bool(calls))
+    return Message("assistant", (*thoughts, *said, *of_calls, *calls), message.name)
 
 
-def _thought(message: _Message) -> tuple[Content, ...]:
-    thought = message.reasoning_content or message.reasoning
-    return (ReasoningContent(thought),) if thought else ()
+def _thoughts(message: _Message, calls: bool) -> tuple[list[ReasoningContent], list[ReasoningContent]]:
+    """What was thought, and what binds the calls: there is no order of them here, and Gemini's binds what follows."""
+    thought = message.reasoning_content or message.reasoning or ""
+    if not message.reasoning_details:
+        return ([ReasoningContent(thought)] if thought else []), []
+    found = read_details(message.reasoning_details, thought)
+    binds = [one for one in found if calls and one.vendor == GEMINI and not one.text]
+    return [one for one in found if one not in binds], binds
 
 
 def _refused(message: _Message) -> tuple[Content, ...]:

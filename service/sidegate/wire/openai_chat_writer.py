@@ -15,6 +15,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.wire import openai
 from sidegate.wire.dialect import Envelope
+from sidegate.wire.openai_chat_details import Details
 from sidegate.wire.openai_chat_reply import OPAQUE
 from sidegate.wire.openai_writer import StreamWriter
 
@@ -58,6 +59,7 @@ class ChatWriter(StreamWriter):
         self._call_id = envelope.id
         self._roles: set[int] = set()
         self._calls: dict[int, Calls] = {}
+        self._details = Details()
 
     def opening(self) -> bytes:
         self._roles.add(0)
@@ -76,8 +78,8 @@ class ChatWriter(StreamWriter):
         match part:
             case Text(text, choice):
                 return choice, {"content": text}
-            case Reasoning(text, choice):
-                return (choice, {"reasoning_content": text}) if text else None
+            case Reasoning():
+                return self._thought(part)
             case RefusalText(text, choice):
                 return choice, {"refusal": text}
             case ToolCall():
@@ -87,6 +89,13 @@ class ChatWriter(StreamWriter):
                 return choice, {kind.removeprefix(OPAQUE): data}
             case _:
                 return None
+
+    def _thought(self, part: Reasoning) -> tuple[int, dict[str, Any]] | None:
+        said: dict[str, Any] = {"reasoning_content": part.text} if part.text else {}
+        detail = self._details.take(part)
+        if detail is not None:
+            said = {**said, "reasoning_details": [detail]}
+        return (part.choice, said) if said else None
 
     def _delta(self, choice: int, delta: dict[str, Any]) -> dict[str, Any]:
         if choice in self._roles:

@@ -28,7 +28,7 @@ from sidegate.contract.meaning import (
 from sidegate.errors import BadRequest
 from sidegate.wire import openai_responses_event as wire
 from sidegate.wire.body import UNREADABLE, wrong_type
-from sidegate.wire.openai_responses_reply import REDACTED
+from sidegate.wire.seals import OPENAI, is_of, unmarked
 
 S = TypeVar("S", bound=Struct)
 
@@ -136,10 +136,11 @@ def _read_reasoning(item: dict[str, Any], place: str) -> Content:
     said = read_as(item, _Reasoning, place)
     text = "".join([*wire.texts(said.summary), *wire.texts(said.content)])
     sealed = said.encrypted_content
-    if sealed and sealed.startswith(REDACTED):
-        return ReasoningContent(redacted=sealed.removeprefix(REDACTED))
-    if sealed or (text and not said.id):
-        return ReasoningContent(text, sealed or None)
+    if sealed:
+        vendor, signature, redacted = unmarked(OPENAI, sealed)
+        return ReasoningContent(text, signature, redacted, vendor)
+    if text and not said.id:
+        return ReasoningContent(text)
     return OpaqueContent(OPAQUE + "reasoning", item)
 
 
@@ -246,10 +247,9 @@ def _item(piece: Content, lost: list[str]) -> dict[str, Any] | None:
             return {"type": "function_call", "call_id": id, "name": name, "arguments": arguments or "{}"}
         case ToolResult():
             return {"type": "function_call_output", "call_id": piece.id, "output": _output(piece, lost)}
-        case ReasoningContent(text, signature, redacted) if signature or redacted is not None:
-            sealed = signature if redacted is None else REDACTED + redacted
+        case ReasoningContent(text, str(signature), None, vendor) if signature and is_of(vendor, OPENAI):
             summary = [{"type": "summary_text", "text": text}] if text else []
-            return {"type": "reasoning", "summary": summary, "encrypted_content": sealed}
+            return {"type": "reasoning", "summary": summary, "encrypted_content": signature}
         case OpaqueContent(kind, dict() as data) if kind.startswith(OPAQUE) and not _is_piece(data):
             return data
         case _:

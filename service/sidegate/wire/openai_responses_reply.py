@@ -28,9 +28,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.wire import openai_responses_event as wire
 from sidegate.wire.openai_responses_usage import KNOWN, read_finish, read_usage
-
-REDACTED = "redacted:"
-"""Before the `encrypted_content` that stands for redacted thinking of another dialect: no base64 has a colon."""
+from sidegate.wire.seals import OPENAI, unmarked
 
 _SAID = frozenset(
     ("id", "object", "created_at", "model", "output", "status", "error", "incomplete_details", "usage"),
@@ -230,9 +228,8 @@ def _thought(item: wire.Item, block: int, before: Before) -> Iterator[Part]:
 
 def seal(sealed: str, block: int) -> Reasoning:
     """What binds a reasoning, or stands for it."""
-    if sealed.startswith(REDACTED):
-        return Reasoning(block=block, redacted=sealed.removeprefix(REDACTED))
-    return Reasoning(block=block, signature=sealed)
+    vendor, signature, redacted = unmarked(OPENAI, sealed)
+    return Reasoning("", 0, block, signature, redacted, vendor)
 
 
 def _unheard(block: int, before: Before) -> bool:

@@ -29,8 +29,8 @@ from sidegate.wire import openai_responses_event as wire
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.openai_chat_writer import Calls
 from sidegate.wire.openai_responses_item import CallItem, Item, MessageItem, OtherItem, Pieced, ReasoningItem
-from sidegate.wire.openai_responses_reply import REDACTED
 from sidegate.wire.openai_responses_usage import read_finish, write_finish, write_usage
+from sidegate.wire.seals import OPENAI, marked
 
 _FIELDS: dict[str, Any] = {
     "instructions": None,
@@ -224,7 +224,7 @@ class ResponsesWriter:
             self._piece(ReasoningItem, "reasoning_text" if raw else "summary_text", part.block, part.text)
         if part.redacted is not None and not raw:
             self._speak(None)
-        sealed = part.signature if part.redacted is None else REDACTED + part.redacted
+        sealed = marked(OPENAI, part.vendor, part.signature, part.redacted)
         if sealed:
             item = self._of(ReasoningItem, part.block)
             assert isinstance(item, ReasoningItem)

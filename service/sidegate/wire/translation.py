@@ -122,6 +122,8 @@ def _of_content(piece: Any) -> Iterable[str]:
                 yield "tool_result.is_error"
             if any(isinstance(one, ImageContent) for one in piece.content):
                 yield "tool_result.image"
+        case _:
+            return
 
 
 def _beyond(client: str, request: Request, provider: str) -> list[str]:
