@@ -93,7 +93,7 @@ def gateway_config(told: Setting, key: str) -> Config:
         },
         {"use": "concurrency", "settings": {"limits": [{"name": "per-caller", "calls": 10_000}]}},
         {"use": "cost", "settings": {"prices": {"bench-*": {"input": 0.15, "output": 0.60}}}},
-        {"use": "schema"},
+        {"use": "structured_output"},
     ]
     return {
         "listen": {"port": told.port},

@@ -24,7 +24,7 @@ from tests.tree import ROOT, entry_points, parsed, structs
 
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
 DEFAULTS = [ROOT / "config" / "sidegate.yaml", ROOT / "config" / "container.yaml"]
-ORDER = ["log", "api_key", "model_access", "idempotency", "rate_limit", "concurrency", "cost", "schema"]
+ORDER = ["log", "api_key", "model_access", "idempotency", "rate_limit", "concurrency", "cost", "structured_output"]
 """Refusals are logged, nobody unknown takes room, who waits has room by rate, and each run of a repair is priced."""
 
 PLUGINS = sorted(path.stem for path in (ROOT / "plugins/sidegate_plugins").glob("[!_]*.py"))

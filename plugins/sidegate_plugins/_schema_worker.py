@@ -1,4 +1,4 @@
-"""The process in which the `schema` plugin checks: run as a script, spoken to through its pipes, killed at will.
+"""The process in which the schema plugins check: run as a script, spoken to through its pipes, killed at will.
 
 A request is three numbers (milliseconds, length of the schema, length of the instance, big-endian) and the two JSON
 texts; length 0xFFFFFFFF: no instance, only see whether the schema can be used. The answer is its length and JSON:
@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -52,7 +54,8 @@ def check(schema: bytes, instance: bytes | None) -> dict[str, Any]:
         if instance is None:
             return {}
         try:
-            value = json.loads(instance, parse_constant=_no_constant, object_pairs_hook=_unique)
+            # Decoded first: left to itself, `json` takes what begins with a mark of its encoding, and UTF-16.
+            value = json.loads(instance.decode(), parse_constant=_no_constant, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             return {
                 "malformed": "is nested too deeply" if isinstance(error, RecursionError) else str(error)[:_MAX_MESSAGE]
@@ -69,11 +72,12 @@ def check(schema: bytes, instance: bytes | None) -> dict[str, Any]:
 
 
 @lru_cache(64)
-def _compiled(schema: bytes) -> Draft202012Validator:
+def _compiled(schema: bytes) -> Validator:
     value = json.loads(schema)
-    Draft202012Validator.check_schema(value)
+    draft = validator_for(value, default=Draft202012Validator)
+    draft.check_schema(value)
     # An empty registry has no way to fetch anything.
-    return Draft202012Validator(value, registry=Registry())
+    return draft(value, registry=Registry())
 
 
 def _told(error: ValidationError) -> list[str]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 
 class Ending(str, Enum):
@@ -68,6 +69,8 @@ class SidegateError(Exception):
         """Further reply headers, such as `WWW-Authenticate`."""
         self.plugin: str | None = None
         """Which plugin raised it, where one did; set by the core."""
+        self.details: Mapping[str, Any] = {}
+        """More about it for programs, as JSON: written beside the message where the client's dialect has a place."""
         if status is not None:
             self.status = status
         if code is not None:

@@ -138,14 +138,16 @@ class _Loading:
         lists: dict[str, tuple[LoadedPlugin, ...]] = {}
         for kind, uses in (("plugins", pipeline.plugins), ("attempt", pipeline.attempt)):
             loaded = []
+            reruns = ""
             for index, use in enumerate(uses):
                 path = ("pipelines", name, kind, index)
                 host = self._host(uses[index + 1 :] if kind == "plugins" else ())
                 plugin = self._plugin(use, host, path)
                 if _is_cost(use, plugin):
                     costs += 1
-                    self._check_cost(kind, costs, render(path))
+                    self._check_cost(kind, costs, reruns, render(path))
                 if plugin is not None:
+                    reruns = reruns or self._reruns(plugin, use, kind, render(path))
                     loaded.append(LoadedPlugin(self._name(use, plugin), render(path), plugin))
             lists[kind] = tuple(loaded)
         return LoadedPipeline(name, lists["plugins"], lists["attempt"])
@@ -199,11 +201,19 @@ class _Loading:
         self._names.add(name)
         return name
 
-    def _check_cost(self, kind: str, count: int, place: str) -> None:
+    def _reruns(self, plugin: AnyPlugin, use: Use, kind: str, place: str) -> str:
+        """The plugin's name, where what stands further in may be run several times for it."""
+        if plugin.reruns and kind == "attempt":
+            self.mistakes.add(place, f"{use.use} belongs into the list `plugins`: each of its runs is an attempt")
+        return use.use if plugin.reruns else ""
+
+    def _check_cost(self, kind: str, count: int, reruns: str, place: str) -> None:
         if kind == "attempt":
             self.mistakes.add(place, "cost belongs into the list `plugins`: it prices every attempt by itself")
         elif count > 1:
             self.mistakes.add(place, "cost stands in this pipeline twice: calls would be reserved twice")
+        elif reruns:
+            self.mistakes.add(place, f"cost must stand before {reruns}, which may run a call several times")
 
 
 def lets_in(plugins: Plugins, allowance: Allowance | None) -> tuple[str, ...]:

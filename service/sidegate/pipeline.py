@@ -86,7 +86,8 @@ class PluginFrame:
             self.resume()
 
     def _held(self) -> bool:
-        return any(isinstance(stage, Hold) and not stage.released for stage in self.call.stages[self.mark :])
+        holds = (stage for stage in self.call.stages[self.mark :] if isinstance(stage, Hold))
+        return any(not (hold.released or hold.leaked) for hold in holds)
 
     def pause(self) -> None:
         self.own += self.layer.clock.monotonic() - self.since

@@ -49,6 +49,9 @@ class Plugin(Generic[S]):
     names_callers: ClassVar[bool] = False
     """It says who calls, by what the request brings. Where a job runs, its caller is known and no key is at hand: such
     a plugin has named it when the job was accepted, and is left out."""
+    reruns: ClassVar[bool] = False
+    """It may await `handler` several times. What must see all of a call's runs as one, such as `cost`, stands outside
+    it, and an `attempt` list has no place for it: the start says so."""
     enforces: ClassVar[frozenset[Enforced]] = frozenset()
     """What it holds calls to of their caller's `Allowance`. A plugin further out knows by it (`host.enforced`) whether
     all that a key restricts is held; one in an `attempt` list does not count."""

@@ -161,6 +161,8 @@ class Hold:
         self._limit = limit
         self._size = 0
         self.released = False
+        self.leaked = False
+        """Something of it has gone on."""
         self.chunks: list[Chunk] = []
         """What was collected so far, in order."""
 
@@ -191,6 +193,9 @@ class Hold:
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         if self.released:
+            if self.chunks:
+                chunks, self.chunks = [*self.chunks, *chunks], []
+            self.leaked = self.leaked or bool(chunks)
             return chunks
         for chunk in chunks:
             self._size += _weight(chunk)
@@ -202,9 +207,18 @@ class Hold:
     async def release(self) -> None:
         """Let it go on outward, and what follows pass at once."""
         self.released = True
+        self.leaked = self.leaked or bool(self.chunks)
         chunks, self.chunks = self.chunks, []
         if chunks:
             await self._push(chunks, self._position)
+
+    def open(self) -> None:
+        """Let what comes pass, after what was collected. For a tap or an edit further in, which cannot wait."""
+        self.released = True
+
+    def close(self) -> None:
+        """Collect again, from the piece that is seen now on."""
+        self.released = False
 
     def drop(self) -> None:
         """Forget it, and hold what comes next."""

@@ -99,4 +99,7 @@ class AnthropicMessages(InBody):
 
 def _error(error: SidegateError, request_id: str) -> dict[str, Any]:
     kind = _TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+    told: dict[str, Any] = {"type": kind, "message": error.message}
+    if error.details:
+        told["details"] = error.details
+    return {"type": "error", "error": told, "request_id": request_id}

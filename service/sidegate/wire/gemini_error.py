@@ -97,6 +97,8 @@ def _status(error: SidegateError, request_id: str) -> dict[str, Any]:
     if error.retry_after is not None:
         delay = f"{max(1, math.ceil(error.retry_after))}s"
         details.append({"@type": _TYPE + "RetryInfo", "retryDelay": delay})
+    if error.details:
+        details.append({"@type": "type.googleapis.com/google.protobuf.Struct", "value": error.details})
     return {"code": error.status, "message": error.message, "status": name, "details": details}
 
 

@@ -159,7 +159,8 @@ class Errors(InBody):
 
 
 def _error(error: SidegateError) -> dict[str, Any]:
-    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return {"error": {**told, "details": error.details} if error.details else told}
 
 
 def _output(usage: dict[str, Any], details: dict[str, Any]) -> int | None:

@@ -73,6 +73,12 @@ class OpenAIResponses(openai.Errors):
 
     def write_error_event(self, error: SidegateError, request_id: str) -> bytes:
         """Flat, as the API has it, and with an `error` in it: SDKs yield the first, and raise by the second."""
-        told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+        told: dict[str, Any] = {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+            **({"details": error.details} if error.details else {}),
+        }
         flat = {"type": "error", "sequence_number": 0, "code": error.code, "message": error.message}
         return sse.frame(openai.ENCODER.encode({**flat, "param": error.param, "error": told}), "error")
