@@ -9,20 +9,22 @@ from typing import Literal
 from sidegate.contract.call import Call
 from sidegate.contract.host import Model
 from sidegate.errors import Refusal
-from sidegate.settings import Choice, Target, as_choice
+from sidegate.settings import Choice, Target, Translation, as_choice
 
 
 class Chosen:
     """A model name of the config with its targets."""
 
-    __slots__ = ("name", "strategy", "targets", "timeouts")
+    __slots__ = ("name", "strategy", "strict", "targets", "timeouts")
 
-    def __init__(self, name: str, choice: Choice) -> None:
+    def __init__(self, name: str, choice: Choice, translation: Translation = "lenient") -> None:
         self.name = name
         """As the config spells it: a pattern for what it matches."""
         self.targets = choice.leads_to
         self.strategy: Literal["ordered", "weighted"] = choice.strategy
         self.timeouts = choice.timeouts
+        self.strict = (choice.translation or translation) == "strict"
+        """A target that cannot be asked all of a request is not asked."""
 
     def order(self, random: Random) -> Sequence[Target]:
         """The targets as they are to be tried by one call. Draws only where there is a choice by weight."""
@@ -34,11 +36,11 @@ class Chosen:
 class Catalogue:
     """The model names of the config: exact ones first, then the longest pattern that fits."""
 
-    def __init__(self, models: Mapping[str, Choice | tuple[Target, ...]]) -> None:
+    def __init__(self, models: Mapping[str, Choice | tuple[Target, ...]], translation: Translation = "lenient") -> None:
         self._exact: dict[str, Chosen] = {}
         patterns: list[tuple[str, Chosen]] = []
         for name, leads in models.items():
-            chosen = Chosen(name, as_choice(leads))
+            chosen = Chosen(name, as_choice(leads), translation)
             if name.endswith("*"):
                 patterns.append((name[:-1], chosen))
             else:

@@ -20,6 +20,7 @@ from sidegate.upstream.circuit import Circuit, Circuits, Outcome
 from sidegate.upstream.credentials import Credentials, is_about_key
 from sidegate.upstream.provider import DROPPED, Provider
 from sidegate.upstream.retry import Budget, CircuitOpen, Verdict, judge, more_telling, outcome, pause, told
+from sidegate.wire.translation import Untranslatable
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -39,13 +40,17 @@ class Upstream:
 class _Leg:
     """A target on the way of one call."""
 
-    __slots__ = ("circuit", "due", "model", "passed", "ticket", "timeouts", "tries", "upstream")
+    __slots__ = ("circuit", "due", "model", "passed", "strict", "ticket", "timeouts", "tries", "upstream")
 
-    def __init__(self, upstream: Upstream, model: str, circuit: Circuit | None, timeouts: Timeouts) -> None:
+    def __init__(
+        self, upstream: Upstream, model: str, circuit: Circuit | None, timeouts: Timeouts, strict: bool
+    ) -> None:
         self.upstream = upstream
         self.model = model
         self.circuit = circuit
         self.timeouts = timeouts
+        self.strict = strict
+        """Nothing of the request may be left out for it."""
         self.tries = 0
         self.due = 0.0
         """Monotonic seconds before which it is not to be tried again."""
@@ -58,7 +63,7 @@ class _Leg:
 class _Run:
     """One call on its way through its targets."""
 
-    __slots__ = ("asked", "attempts", "call", "error", "legs", "wait")
+    __slots__ = ("asked", "attempts", "call", "error", "legs", "unsaid", "wait")
 
     def __init__(self, call: Call, legs: list[_Leg]) -> None:
         self.call = call
@@ -66,6 +71,8 @@ class _Run:
         self.asked: list[Upstream] = []
         self.attempts = 0
         self.error: ProviderError | None = None
+        self.unsaid: Untranslatable | None = None
+        """What the first target that could not be asked this has no word for."""
         self.wait = float("inf")
         """Seconds until the first of the targets that are left alone may be asked."""
 
@@ -73,8 +80,10 @@ class _Run:
         """Whether an attempt may still be begun then. `total` is of all attempts of a call together."""
         return not self.attempts or when < self.call.attempts[0].started + leg.timeouts.total
 
-    def failure(self) -> ProviderError:
+    def failure(self) -> SidegateError:
         """What the client hears when no target is left."""
+        if self.unsaid is not None and self.error is None and self.wait == float("inf"):
+            return self.unsaid
         return told(self.error or CircuitOpen(self.wait), self.attempts)
 
 
@@ -112,6 +121,9 @@ class Router:
             run.attempts += 1
             try:
                 return await self._try(call, leg, attempt)
+            except Untranslatable as error:
+                # Its dialect has no word for what is asked: nothing was sent, and another target may have one.
+                run.unsaid = run.unsaid or error
             except ProviderError as error:
                 if attempt.committed or call.notes.abandoned:
                     raise
@@ -126,7 +138,7 @@ class Router:
             model = target.model or call.model
             circuit = self._circuits.of(target.provider, model, target.model or chosen.name)
             upstream = self._upstreams[target.provider]
-            legs.append(_Leg(upstream, model, circuit, _timeouts(call, upstream, chosen)))
+            legs.append(_Leg(upstream, model, circuit, _timeouts(call, upstream, chosen), chosen.strict))
         return _Run(call, legs)
 
     async def _wait(self, due: float) -> None:
@@ -192,6 +204,7 @@ class Router:
             started=self._clock.monotonic(),
             started_at=self._clock.now(),
             timeouts=leg.timeouts,
+            strict=leg.strict,
         )
         call.attempts.append(attempt)
         return attempt
