@@ -23,10 +23,10 @@ const VENDORS = {
     google: ({ url, apiKey, model }) => createGoogleGenerativeAI({ baseURL: `${url}/v1beta`, apiKey })(model),
 };
 
-function asked({ vendor, url, model, key = "client-key", tools, schema, maxRetries = 0, more }) {
+function asked({ vendor, url, model, key = "client-key", tools, schema, maxRetries = 0, more, question = QUESTION }) {
     const settings = {
         model: VENDORS[vendor]({ url, apiKey: key, model }),
-        prompt: QUESTION,
+        prompt: question,
         maxRetries,
         ...more,
     };

@@ -9,7 +9,7 @@ export const messages = (given) =>
         const asked = {
             model: given.model,
             max_tokens: 50,
-            messages: [{ role: "user", content: QUESTION }],
+            messages: [{ role: "user", content: given.question ?? QUESTION }],
             ...given.more,
         };
         if (given.tools)

@@ -18,7 +18,7 @@ export const generate = (given) =>
                 },
             ];
         if (given.schema) Object.assign(config, { responseMimeType: "application/json", responseJsonSchema: CITY });
-        const asked = { model: given.model, contents: QUESTION, config };
+        const asked = { model: given.model, contents: given.question ?? QUESTION, config };
         const { models } = client(given);
         if (!given.stream) {
             hear(said, await models.generateContent(asked));

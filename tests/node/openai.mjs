@@ -11,7 +11,7 @@ export const chat = (given) =>
             type: "function",
             function: { name, parameters },
         }));
-        const asked = { model: given.model, messages: [{ role: "user", content: QUESTION }], ...given.more };
+        const asked = { model: given.model, messages: [{ role: "user", content: given.question ?? QUESTION }], ...given.more };
         if (given.tools) asked.tools = tools;
         if (given.schema)
             asked.response_format = { type: "json_schema", json_schema: { name: "city", schema: CITY, strict: true } };
@@ -44,7 +44,7 @@ async function streamedChat(ai, asked, said, leave) {
 
 export const responses = (given) =>
     heard(async (said) => {
-        const asked = { model: given.model, input: QUESTION, ...given.more };
+        const asked = { model: given.model, input: given.question ?? QUESTION, ...given.more };
         if (given.tools)
             asked.tools = Object.entries(TOOLS).map(([name, parameters]) => ({
                 type: "function",
@@ -84,7 +84,7 @@ async function streamedResponse(ai, asked, said, leave) {
 
 export async function embeddings({ url, model, input, more }) {
     const reply = await client({ url }).embeddings.create({ model, input, ...more });
-    return { vectors: reply.data.map((each) => [...each.embedding]), usage: reply.usage.prompt_tokens };
+    return { vectors: reply.data.map((each) => [...each.embedding]), usage: reply.usage?.prompt_tokens };
 }
 
 export async function models({ url, key }) {
