@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sidegate.testing import Exchange
+from sidegate.testing.voices import VOICES, WORDS
 from tests.node.process import Node
 from tests.node.stage import DIALECTS, Stage
 from tests.sdk.scripts import CALLS, TEXT, USED
@@ -58,8 +59,6 @@ def test_what_the_pages_tools_answer_is_sent_and_goes_on(node: Node, stage: Stag
 
 @each_provider
 def test_a_chat_that_stops_frees_the_provider(node: Node, stage: Stage, model: str) -> None:
-    from sidegate.testing.voices import VOICES, WORDS
-
     async def script(exchange: Exchange) -> None:
         await exchange.head(Transfer_Encoding="chunked")
         for event in VOICES[model].begins(*WORDS[:2]):
@@ -68,15 +67,13 @@ def test_a_chat_that_stops_frees_the_provider(node: Node, stage: Stage, model: s
 
     stage.plays(model, script)
     heard = node("ui_chat", "chat", url=stage.url, body={"model": model}, leave=True)
-    assert (heard["status"], heard["error"]) == ("ready", None)
+    assert (heard["status"], heard["errors"]) == ("ready", [])
     assert heard["finishes"][0]["isAbort"]
     stage.ground.left(stage.asked(model))
 
 
 @each_provider
 def test_a_chat_whose_provider_breaks_is_told(node: Node, stage: Stage, model: str) -> None:
-    from sidegate.testing.voices import VOICES, WORDS
-
     async def script(exchange: Exchange) -> None:
         await exchange.head(Transfer_Encoding="chunked")
         for event in VOICES[model].begins(*WORDS):
