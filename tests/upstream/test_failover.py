@@ -119,7 +119,7 @@ async def test_an_overload_after_an_anthropic_lead_in_fails_over_too(
 @both
 async def test_a_provider_that_is_not_there_is_passed_over(http: aiohttp.ClientSession, stream: bool) -> None:
     async with site(answers, answers) as (running, (first, second)):
-        running.service.upstreams["p0"].provider._base = "http://127.0.0.1:1"  # type: ignore[attr-defined]
+        running.service.upstreams["p0"].provider._host._base = "http://127.0.0.1:1"  # type: ignore[attr-defined]
         status, _, headers = await post(http, running, "/v1/chat/completions", stream)
         async with http.get(f"{running.url}/v1/calls/{headers['x-request-id']}") as reply:
             record = await reply.json()

@@ -107,9 +107,11 @@ def _targets(name: str, leads: Choice | tuple[Target, ...]) -> list[dict[str, An
 
 def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
     return {
+        "preset": provider.preset or None,
         "dialect": provider.dialect,
         "base_url": mask(provider.base_url, secrets),
         "key": _keys(len(provider.keys)),
+        **{name: getattr(provider, name) for name in _QUIRKS},
         "headers": mask(provider.headers, secrets),
         "timeouts": msgspec.to_builtins(provider.timeouts),
         "retry": msgspec.to_builtins(provider.retry),
@@ -117,6 +119,22 @@ def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
         "max_connections": provider.max_connections,
         "settings": mask(provider.settings, secrets),
     }
+
+
+_QUIRKS = (
+    "key_header",
+    "key_scheme",
+    "api_version",
+    "deployment_paths",
+    "responses",
+    "completions",
+    "embeddings",
+    "max_tokens_field",
+    "stream_usage",
+    "renamed_fields",
+    "system",
+)
+"""Settings by which hosts of one dialect differ; a preset brings them."""
 
 
 def _keys(count: int) -> str:
@@ -175,7 +193,8 @@ def _led(targets: Sequence[dict[str, Any]]) -> str:
 
 
 def _provider_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
-    return name, provider["dialect"], provider["base_url"] or "-", f"key: {provider['key']}"
+    preset = f"preset: {provider['preset']}" if provider["preset"] else ""
+    return name, provider["dialect"], provider["base_url"] or "-", f"key: {provider['key']}", preset
 
 
 def _section(title: str, rows: Sequence[tuple[str, ...]]) -> Iterable[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 from urllib.parse import urlsplit
 
-from msgspec import UNSET
+from msgspec import NODEFAULT, UNSET
+from msgspec.structs import FieldInfo, fields
 
 from sidegate.config.mistakes import Mistakes, Path, nearest, render
 from sidegate.settings import Admin, Choice, Listener, Provider, Route, Settings, Target, as_choice
@@ -20,6 +22,19 @@ _SHORTEST_KEY = 16
 _MODEL_NAME = re.compile(r"[\x21-\x7e]{1,256}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+_OPENAI: Mapping[str, tuple[str, ...]] = {
+    "responses": ("openai",),
+    "max_tokens_field": ("openai",),
+    "completions": ("openai",),
+    "stream_usage": ("openai",),
+    "deployment_paths": ("openai",),
+    "embeddings": ("openai", "openai_responses"),
+    "renamed_fields": ("openai", "openai_responses"),
+    "api_version": ("openai", "openai_responses"),
+}
+"""Settings of a provider that mean nothing in other dialects."""
+_OWNED_FIELDS = frozenset({"model", "messages", "input", "prompt", "contents", "stream", "stream_options"})
+"""Fields of a request that the gateway reads or writes itself."""
 _OWNED_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -125,18 +140,32 @@ class Checks:
             self._mistakes.add((*path, "base_url"), problem)
         self._keys(path, provider)
         self._patience(path, provider)
-        for field in ("responses", "max_tokens_field"):
-            if getattr(provider, field) is not None and provider.dialect != "openai":
-                self._mistakes.add((*path, field), "is for those whose dialect is `openai`")
+        self._quirks(path, provider)
         if provider.settings and provider.dialect != "demo":
             self._mistakes.add((*path, "settings"), "only the demo provider has settings")
         seen: set[str] = set()
         for name, value in provider.headers.items():
-            if problem := _header_problem(name, value, provider.dialect, seen):
+            if problem := _header_problem(name, value, provider, seen):
                 self._mistakes.add((*path, "headers", name), problem)
             seen.add(name.lower())
-        if provider.dialect != "demo" and not provider.keys and not provider.optional:
+        if provider.dialect != "demo" and not provider.keys and not provider.optional and _needs_key(provider):
             self.warnings.append(f"providers.{path[-1]}: has no api_key; calls are sent without one")
+
+    def _quirks(self, path: Path, provider: Provider) -> None:
+        """What holds only where the dialect is OpenAI's, and how a key is sent."""
+        for known in fields(Provider):
+            if known.name in _OPENAI and getattr(provider, known.name) != _default(known):
+                dialects = _OPENAI[known.name]
+                if provider.dialect not in dialects:
+                    said = " or ".join(f"`{dialect}`" for dialect in dialects)
+                    self._mistakes.add((*path, known.name), f"is for those whose dialect is {said}")
+        for name, other in provider.renamed_fields.items():
+            if not name or not other or {name, other} & _OWNED_FIELDS:
+                self._mistakes.add((*path, "renamed_fields", name), "is read or written by the gateway itself")
+        if provider.key_header and (problem := _key_header_problem(provider.key_header)):
+            self._mistakes.add((*path, "key_header"), problem)
+        if not _KEY.fullmatch(provider.key_scheme or ""):
+            self._mistakes.add((*path, "key_scheme"), "a scheme is one word of visible ASCII")
 
     def _keys(self, path: Path, provider: Provider) -> None:
         problem = "a key is visible ASCII without spaces or line breaks"
@@ -262,7 +291,27 @@ def _url_problem(url: str) -> str | None:
     return None
 
 
-def _header_problem(name: str, value: str, dialect: str, seen: set[str]) -> str | None:
+def _default(known: FieldInfo) -> Any:
+    return known.default_factory() if known.default is NODEFAULT else known.default
+
+
+def _needs_key(provider: Provider) -> bool:
+    """Whether calls without a key are likely a mistake: not to a server of one's own."""
+    if not provider.preset:
+        return True
+    from sidegate.presets import PRESETS
+
+    return bool(PRESETS[provider.preset].key) if provider.preset in PRESETS else False
+
+
+def _key_header_problem(name: str) -> str | None:
+    if not _TOKEN.fullmatch(name):
+        return "is no name of a header"
+    lower = name.lower()
+    return "is written by the gateway" if lower in _OWNED_HEADERS and lower != "authorization" else None
+
+
+def _header_problem(name: str, value: str, provider: Provider, seen: set[str]) -> str | None:
     lower = name.lower()
     if not _TOKEN.fullmatch(name):
         return "is no name of a header"

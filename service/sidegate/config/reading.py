@@ -17,6 +17,7 @@ from sidegate.config.document import read_document
 from sidegate.config.interpolation import Interpolation
 from sidegate.config.masking import secrets_in
 from sidegate.config.mistakes import ConfigErrors, Mistakes
+from sidegate.config.presetting import with_presets
 from sidegate.errors import ConfigError
 from sidegate.settings import Choice, Pipeline, Provider, Route, Settings, Target
 
@@ -72,6 +73,7 @@ def _read(data: dict[str, Any], environ: Mapping[str, str], path: Path, base: Pa
     except ConfigError as error:
         raise ConfigErrors([error]) from None
     mistakes.secrets |= secrets_in(filled)
+    filled = with_presets(filled, mistakes)
     Conversion(mistakes).convert(filled, Settings)
     draft, declared = _sound(filled)
     draft = _with_admin_key(_with_keys(draft, base, mistakes), base, mistakes)

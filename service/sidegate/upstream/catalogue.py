@@ -52,7 +52,10 @@ def _upstream(
     name: str, settings: ProviderSettings, transport: Transport, clock: Clock, key_rested: KeyRested
 ) -> Upstream:
     credentials = Credentials(
-        [auth_headers(settings.dialect, key) for key in settings.keys or ("",)],
+        [
+            auth_headers(settings.dialect, key, settings.key_header, settings.key_scheme)
+            for key in settings.keys or ("",)
+        ],
         clock,
         rest=settings.key_rest,
         limited_rest=settings.limited_key_rest,
@@ -76,7 +79,17 @@ def _provider(
         demo = convert_settings(settings.settings, DemoSettings, f"providers.{name}.settings", mistakes)
         mistakes.raise_any()
         return Demo(demo or DemoSettings(), clock)
+    dialects = tuple(DIALECTS[each] for each in _spoken(settings))
+    return HttpProvider(settings, dialects, credentials, transport, clock)
+
+
+def _spoken(settings: ProviderSettings) -> tuple[str, ...]:
+    """The dialects of a provider, less what it does not serve."""
     speaks = SPEAKS[settings.dialect]
     if settings.dialect == "openai" and settings.responses:
         speaks += ("openai.responses",)
-    return HttpProvider(settings, tuple(DIALECTS[each] for each in speaks), credentials, transport, clock)
+    lacks = {
+        "openai.completions": not settings.completions,
+        "openai.embeddings": not settings.embeddings,
+    }
+    return tuple(each for each in speaks if not lacks.get(each))

@@ -12,6 +12,9 @@ from sidegate.wire.anthropic import TRANSLATED_VERSION
 REFUSED: Final = frozenset({401, 402, 403, 407})
 """A provider's statuses for a key, or an account, that it does not accept."""
 
+_KEY_HEADERS: Final = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+"""Where those keep a key that do not in `Authorization`."""
+
 Rested = Callable[[str], None]
 """Told why a key was put to rest: `auth`, `quota` or `rate_limit`. Never which."""
 
@@ -118,17 +121,19 @@ def is_spent(error: ProviderError) -> bool:
     return error.provider_status == 429 and not error.retryable
 
 
-def auth_headers(dialect: str, key: str) -> dict[str, str]:
-    """How a kind of provider is sent a key.
+def auth_headers(dialect: str, key: str, header: str = "", scheme: str | None = None) -> dict[str, str]:
+    """How a kind of provider is sent a key: in its dialect's own way, or in `header` behind the word `scheme`.
 
     https://platform.openai.com/docs/api-reference/authentication, https://docs.anthropic.com/en/api/versioning,
     https://ai.google.dev/gemini-api/docs/api-key
     """
-    if dialect == "anthropic":
-        return {"x-api-key": key, "anthropic-version": TRANSLATED_VERSION}
-    if dialect == "gemini":
-        return {"x-goog-api-key": key} if key else {}
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    versions = {"anthropic-version": TRANSLATED_VERSION} if dialect == "anthropic" else {}
+    header = header or _KEY_HEADERS.get(dialect, "Authorization")
+    if not key and dialect != "anthropic":
+        return versions
+    if scheme is None:
+        scheme = "Bearer" if header.lower() == "authorization" else ""
+    return {header: f"{scheme} {key}" if scheme else key, **versions}
 
 
 def _until(credential: Credential) -> float:

@@ -5,6 +5,8 @@ SDKs ask for base64 by default, and some read nothing else. The dialect has no s
 
 from __future__ import annotations
 
+import asyncio
+import re
 import sys
 from array import array
 from base64 import b64decode, b64encode
@@ -58,6 +60,13 @@ _REQUEST = msgspec.json.Decoder(EmbeddingRequest)
 _KNOWN = openai_request.known(EmbeddingRequest)
 _WHOLE = msgspec.json.Decoder(Whole)
 _MEASURED = msgspec.json.Decoder(Measured)
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_ITEMS = msgspec.json.Decoder(list[dict[str, Raw]])
+_EMBEDDING = msgspec.json.Decoder(str | list[float] | None)
+_VECTOR = re.compile(rb'"embedding"\s*:\s*(["\[])')
+"""How the first vector of a body begins: a text, or an array of numbers."""
+_AT_A_TIME = 2**18
+"""Bytes of vectors that are converted before others get a turn: about a millisecond."""
 
 
 class EmbeddingsMeter(Tally):
@@ -82,7 +91,9 @@ class EmbeddingsMeter(Tally):
 
 
 def read_usage(usage: Any) -> Usage | None:
-    """Usage of embeddings. That they have no output is known without being told."""
+    """Usage of embeddings. That they have no output is known without being told; some hosts tell the total alone."""
+    if isinstance(usage, dict) and usage.get("prompt_tokens") is None:
+        usage = {**usage, "prompt_tokens": usage.get("total_tokens")}
     found = openai.read_usage(usage)
     return None if found is None or found.input_tokens is None else msgspec.structs.replace(found, output_tokens=0)
 
@@ -117,6 +128,40 @@ def read_vector(embedding: str | list[float] | None) -> tuple[float, ...]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return tuple(numbers)
+
+
+async def in_format(body: bytes, encoding_format: str | None) -> bytes:
+    """A provider's body with its vectors in the format that was asked for; the body itself where they are.
+
+    Not every host knows `encoding_format`, and clients read only what they asked for: one of Node reads an empty vector
+    out of numbers. Vectors are converted one by one, and the loop turns between them: a body may be of many megabytes.
+    Raises `ReplyError` where it cannot be read.
+    """
+    packed = encoding_format == "base64"
+    first = _VECTOR.search(body)
+    if first is None or (first[1] == b'"') is packed:
+        return body
+    try:
+        whole = _FIELDS.decode(body)
+        items = _ITEMS.decode(whole.get("data", Raw(b"[]")))
+        since = 0
+        for item in items:
+            if "embedding" in item:
+                since += len(bytes(item["embedding"]))
+                item["embedding"] = _converted(item["embedding"], packed)
+            if since > _AT_A_TIME:
+                since = 0
+                await asyncio.sleep(0)
+    except (*UNREADABLE, ValueError, OverflowError) as error:
+        raise openai.bad_event(error) from error
+    return openai.ENCODER.encode({**whole, "data": items})
+
+
+def _converted(vector: Raw, packed: bool) -> Raw:
+    numbers = _EMBEDDING.decode(vector)
+    if numbers is None:
+        return vector
+    return Raw(openai.ENCODER.encode(write_vector(read_vector(numbers), "base64" if packed else None)))
 
 
 def write_vector(vector: Iterable[float], encoding_format: str | None) -> str | list[float]:
@@ -179,10 +224,13 @@ class EmbeddingsWriter:
         return b""
 
 
+EMBEDDINGS = "openai.embeddings"
+
+
 class OpenAIEmbeddings(openai.Errors):
     """The `Dialect`."""
 
-    name = "openai.embeddings"
+    name = EMBEDDINGS
     operation = "embeddings"
     comments = True
     terminator = b""
