@@ -40,21 +40,25 @@ def chain(plugins: Sequence[Named], core: Handler, clock: Clock, report: Report)
 
 
 class PluginFrame:
-    """One plugin's stretch of one call: clocks its own time and keeps what became of what is further in."""
+    """One plugin's stretch of one call: clocks its own time and keeps what became of what is further in.
 
-    __slots__ = ("_before", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "runs", "since")
+    Every plugin of every call goes through `handle` and `leave`, so they call nothing that they can do without.
+    """
+
+    __slots__ = ("_clock", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
 
     def __init__(self, layer: _Layer, call: Call) -> None:
         self.layer = layer
         self.call = call
         self.mark = len(call.stages)
-        self.runs = 0
         self.leaked = False
         self.overdue = False
         self.own = 0.0
-        self.since = 0.0
         self.reply: Reply | None = None
         self.failure: BaseException | None = None
+        self._clock = layer.monotonic
+        self.since = self._clock()
+        call.notes.frame = self
 
     @property
     def name(self) -> str:
@@ -62,7 +66,7 @@ class PluginFrame:
 
     @property
     def watches_only(self) -> bool:
-        return self.layer.plugin.fails_open
+        return self.layer.watches_only
 
     def reported(self, error: Exception) -> None:
         self.layer.reported(error)
@@ -71,39 +75,43 @@ class PluginFrame:
         """The `handler` that the plugin is given."""
         if self.leaked:
             raise RuntimeError(f"{self.name} awaited handler again after something of the first run was released")
-        self.runs += 1
-        self.pause()
+        self.own += self._clock() - self.since
+        self.since = 0.0
         before = call.sent
         try:
-            self.reply = await self.layer.inner(call)
+            reply = self.reply = await self.layer.inner(call)
             self.failure = None
-            return self.reply
+            return reply
         except BaseException as error:
             self.failure = error
             raise
         finally:
-            self.leaked = call.sent != before and not self._held()
-            self.resume()
+            if call.sent != before:
+                self.leaked = not self._held()
+            self.since = self._clock()
+            call.notes.frame = self
 
     def _held(self) -> bool:
         holds = (stage for stage in self.call.stages[self.mark :] if isinstance(stage, Hold))
         return any(not (hold.released or hold.leaked) for hold in holds)
 
     def pause(self) -> None:
-        self.own += self.layer.clock.monotonic() - self.since
+        self.own += self._clock() - self.since
         self.since = 0.0
 
     def resume(self) -> None:
-        self.since = self.layer.clock.monotonic()
+        self.since = self._clock()
         self.call.notes.frame = self
 
     def leave(self, outer: Frame | None) -> None:
         """What the plugin asked of the chunks ends with it."""
-        self.pause()
+        own = self.own + self._clock() - self.since
+        self.since = 0.0
         del self.call.stages[self.mark :]
         notes = self.call.notes
         notes.frame = outer
-        notes.plugin_seconds[self.name] = notes.plugin_seconds.get(self.name, 0.0) + self.own
+        name = self.layer.name
+        notes.plugin_seconds[name] = notes.plugin_seconds.get(name, 0.0) + own
 
 
 class _Layer:
@@ -111,7 +119,8 @@ class _Layer:
         self.name = name
         self.plugin = plugin
         self.inner = inner
-        self.clock = clock
+        self.monotonic = clock.monotonic
+        self.watches_only = plugin.fails_open
         self._report = report
 
     def reported(self, error: Exception) -> None:
@@ -122,9 +131,8 @@ class _GuardLayer(_Layer):
     """Fails closed: what goes wrong in the plugin ends the call."""
 
     async def __call__(self, call: Call) -> Reply:
-        frame = PluginFrame(self, call)
         outer = call.notes.frame
-        frame.resume()
+        frame = PluginFrame(self, call)
         try:
             return await self.plugin(call, frame.handle)
         except asyncio.CancelledError:
@@ -150,9 +158,8 @@ class _ObserverLayer(_Layer):
     """Fails open: the handler runs once whatever the plugin does, and its outcome stands."""
 
     async def __call__(self, call: Call) -> Reply:
-        frame = PluginFrame(self, call)
         outer = call.notes.frame
-        frame.resume()
+        frame = PluginFrame(self, call)
         try:
             await self._watched(call, frame)
             if frame.failure is not None:
