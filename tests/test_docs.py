@@ -50,6 +50,11 @@ def test_the_reference_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == written, "run scripts/docs"
 
 
+def test_the_table_of_translation_is_what_the_code_goes_by() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "translation.py"))["page"]()
+    assert (ROOT / "docs" / "dialects" / "translation.md").read_text() == written, "run scripts/docs"
+
+
 def test_every_setting_says_what_it_means() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE)
     assert [name for name, meaning in rows if not meaning.strip()] == []
