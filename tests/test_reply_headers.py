@@ -10,7 +10,7 @@ import pytest
 from sidegate.testing import Exchange, gateway, scripted
 from tests.relaying import answers, chat, leads_to, messages
 from tests.sdk.scripts import anthropic_says
-from tests.upstream.test_failover import post, replies
+from tests.upstream.site import post, replies
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
 
@@ -26,7 +26,7 @@ def with_headers(script: Any, **more: str) -> Any:
         head = exchange.head
 
         async def fuller(*arguments: Any, **named: Any) -> None:
-            await head(*arguments, **named, **more)
+            await head(*arguments, **{**named, **more})
 
         exchange.head = fuller  # type: ignore[method-assign]  # a head with more in it
         await script(exchange)
@@ -77,7 +77,8 @@ async def test_the_limits_of_a_failed_attempt_are_not_those_of_the_answer(
 
 @both
 async def test_a_refusal_says_exactly_when_and_what_is_left(http: aiohttp.ClientSession, stream: bool) -> None:
-    script = replies(429, retry_after_ms="30500", **LIMITS, CF_Ray="5ecret")
+    named: Any = {**LIMITS, "retry_after_ms": "30500", "CF_Ray": "5ecret"}
+    script = replies(429, **named)
     async with scripted(script) as provider, gateway(leads_to(provider.url, plugins=(OWN,))) as running:
         status, _, headers = await post(http, running, OPENAI, stream)
     assert (status, headers["Retry-After"], headers["retry-after-ms"]) == (429, "31", "30500")

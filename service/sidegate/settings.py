@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from sidegate.contract.timeouts import Seconds, TimeoutChanges
+from sidegate.cors import Cors
 from sidegate.provider_settings import Circuit as Circuit
 from sidegate.provider_settings import Provider as Provider
 from sidegate.provider_settings import Retry as Retry
@@ -16,6 +17,11 @@ from sidegate.strict import Name as Name
 from sidegate.strict import Strict as Strict
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+Translation: TypeAlias = Literal["lenient", "strict"]
+CREDENTIALS = frozenset(
+    ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-goog-api-key", "x-amz-security-token")
+)
+"""Headers that bear them, in lower case."""
 
 
 class Tls(Strict, frozen=True, kw_only=True):
@@ -52,6 +58,14 @@ class Listener(Strict, frozen=True, kw_only=True):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+class CallListener(Listener, frozen=True, kw_only=True):
+    """Where clients call."""
+
+    cors: Annotated[
+        Cors | None, Meta(description="Lets pages of other origins call, from browsers; null for none.")
+    ] = None
 
 
 class Admin(Listener, frozen=True, kw_only=True):
@@ -109,6 +123,9 @@ class Choice(Strict, frozen=True, kw_only=True):
         Literal["ordered", "weighted"], Meta(description="Tried in the order of the list, or drawn by weight.")
     ] = "ordered"
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the provider's.")] = None
+    translation: Annotated[
+        Translation | None, Meta(description="What may be lost on the way to a provider of another dialect.")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.provider is UNSET and self.targets is UNSET:
@@ -156,7 +173,9 @@ class Route(Strict, frozen=True, kw_only=True):
         str, Meta(pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="Path before the API's own, such as /team-a.")
     ] = ""
     operations: Annotated[
-        tuple[Literal["chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage"], ...],
+        tuple[
+            Literal["chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs"], ...
+        ],
         Meta(description="All if left out."),
     ] = ()
     on_disconnect: Annotated[
@@ -218,10 +237,57 @@ class Counters(Strict, frozen=True, kw_only=True):
             check_url(self.url)
 
 
+class Jobs(Strict, frozen=True, kw_only=True):
+    """Calls that are accepted and fetched later, by `Prefer: respond-async`; they are kept in the ledger's database."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=10_000, description="Jobs that this process runs at a time.")] = 16
+    per_caller: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Jobs of one caller that run at a time, wherever.")
+    ] = None
+    per_model: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Jobs of one model name that run at a time, wherever.")
+    ] = None
+    max_queued: Annotated[int, Meta(ge=1, description="Jobs of one caller that may wait; more are refused.")] = 1000
+    most_urgent: Annotated[
+        int, Meta(ge=0, le=7, description="The most urgent that `Priority: u=` may ask for; 0 is the most, 3 usual.")
+    ] = 0
+    max_wait: Annotated[float, Meta(ge=0, le=600, description="The longest that `wait=` counts, in seconds.")] = 60
+    time_to_live: Annotated[
+        float, Meta(ge=1, le=30 * 86_400, description="Seconds after which one that has not ended is given up.")
+    ] = 86_400
+    keep: Annotated[
+        float, Meta(ge=1, le=365 * 86_400, description="Seconds that what it said is kept after its end.")
+    ] = 86_400
+    max_kills: Annotated[
+        int, Meta(ge=1, le=100, description="So often a gateway may die while it runs; then it is not tried again.")
+    ] = 3
+    lease: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds after which a gateway that is silent has lost its jobs.")
+    ] = 5
+    batch_seconds: Annotated[
+        float, Meta(ge=0, le=10, description="Longest an event waits in memory before it is durable, and can be read.")
+    ] = 0.1
+    max_result_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="Largest reply of a job, as events.")] = (
+        16 * 2**20
+    )
+    ticket_seconds: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds that a ticket opens the events of its job.")
+    ] = 300
+    headers: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+$")], ...],
+        Meta(description="Further request headers that plugins need when it runs; never one that bears a credential."),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.headers:
+            if name.lower() in CREDENTIALS:
+                raise ValueError(f"`headers`: {name} bears a credential, and those are never kept")
+
+
 class Settings(Strict, frozen=True, kw_only=True):
     """The whole config."""
 
-    listen: Annotated[Listener, Meta(description="Where clients call.")] = field(default_factory=Listener)
+    listen: Annotated[CallListener, Meta(description="Where clients call.")] = field(default_factory=CallListener)
     admin: Annotated[Admin | None, Meta(description="Metrics, health and administration; null for none.")] = field(
         default_factory=Admin
     )
@@ -235,11 +301,16 @@ class Settings(Strict, frozen=True, kw_only=True):
     ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
     issued_keys: Annotated[IssuedKeys, Meta(description="Keys that are issued.")] = field(default_factory=IssuedKeys)
     counters: Annotated[Counters, Meta(description="Where limits are counted.")] = field(default_factory=Counters)
+    jobs: Annotated[Jobs | None, Meta(description="Accept jobs; null for none, `{}` for all defaults.")] = None
     providers: Annotated[dict[Name, Provider], Meta(description="Upstreams, by names of your choice.")]
     models: Annotated[
         dict[str, Choice | tuple[Target, ...]],
         Meta(description="Model names callers use: each a target, a list, or `targets`. A name may end in `*`."),
     ]
+    translation: Annotated[
+        Translation,
+        Meta(description="Fields that a provider's dialect has no word for: dropped and named, or refused."),
+    ] = "lenient"
     pipelines: Annotated[dict[Name, Pipeline], Meta(description="What calls pass, by names of your choice.")]
     routes: Annotated[
         tuple[Route, ...], Meta(description="Which calls take which pipeline; all the only one if left out.")

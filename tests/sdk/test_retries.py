@@ -14,7 +14,7 @@ from google.genai import errors, types
 from sidegate.testing import Exchange, Running
 from tests.relaying import answers
 from tests.sdk.ground import Ground
-from tests.upstream.test_failover import replies
+from tests.upstream.site import replies
 
 QUOTA = b'{"error": {"message": "No quota.", "type": "insufficient_quota", "code": "insufficient_quota"}}'
 
