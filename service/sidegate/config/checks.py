@@ -122,6 +122,8 @@ class Checks:
     def _workers(self) -> None:
         if self._settings.workers > 1 and not self._settings.ledger.url:
             self._mistakes.add("ledger.url", "is needed with several workers: each would know its own calls only")
+        if self._settings.jobs is not None and not self._settings.ledger.url:
+            self._mistakes.add("jobs", "are kept in the ledger's database, and there is none: set ledger.url")
 
     def _ledger(self) -> None:
         ledger = self._settings.ledger
@@ -315,7 +317,8 @@ def _header_problem(name: str, value: str, provider: Provider, seen: set[str]) -
     lower = name.lower()
     if not _TOKEN.fullmatch(name):
         return "is no name of a header"
-    if lower in _OWNED_HEADERS or lower == _KEY_HEADERS.get(dialect):
+    bears_key = provider.key_header.lower() or _KEY_HEADERS.get(provider.dialect)
+    if lower in _OWNED_HEADERS or lower == bears_key:
         return "is written by the gateway: it cannot be set"
     if lower in seen:
         return "stands twice, in other letters"
