@@ -66,6 +66,7 @@ HELLO: Mapping[str, dict[str, Any]] = {
     "openai.completions": {"prompt": "hi"},
     "anthropic.messages": {"messages": [{"role": "user", "content": "hi"}]},
     "gemini.generate": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
+    "ai_sdk.ui_messages": {"messages": [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]},
 }
 
 _CHAT_TOOLS = {"tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]}
@@ -105,6 +106,15 @@ def _gemini_result(response: Any, **more: Any) -> dict[str, Any]:
 
 def _result(output: Any) -> dict[str, Any]:
     return _input({"type": "function_call_output", "call_id": "c1", "output": output})
+
+
+def _shown(**file: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "parts": [{"type": "file", **file}]}]}
+
+
+def _ran(state: str, **more: Any) -> dict[str, Any]:
+    call = {"type": "tool-f", "toolCallId": "c1", "input": {"a": 1}, "state": state, **more}
+    return {"messages": [*HELLO["ai_sdk.ui_messages"]["messages"], {"role": "assistant", "parts": [call]}]}
 
 
 def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,6 +254,31 @@ ASKS: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "presence_penalty": {"presence_penalty": 0.5},
         "user": {"user": "u1"},
     },
+    "ai_sdk.ui_messages": {
+        "system": {"system": "Be brief."},
+        "messages.content.image": _shown(mediaType="image/png", url=_PIXEL_URL),
+        "messages.content.file": _shown(
+            mediaType="application/pdf", url=f"data:application/pdf;base64,{PDF}", filename="a.pdf"
+        ),
+        "messages.content.file.id": _shown(providerReference={"openai": "file-1"}),
+        "messages.content.tool_call": _ran("output-available", output="4"),
+        "messages.content.tool_result": _ran("output-available", output="4"),
+        "tool_result.is_error": _ran("output-error", errorText="oops"),
+        "tools": {"tools": {"f": {"inputSchema": SCHEMA}}},
+        "tools.strict": {"tools": {"f": {"inputSchema": SCHEMA, "strict": True}}},
+        "tool_choice": {"tools": {"f": {"inputSchema": SCHEMA}}, "toolChoice": "required"},
+        "response_format.json_object": {"responseFormat": {"type": "json"}},
+        "response_format.json_schema": {"responseFormat": {"type": "json", "schema": SCHEMA}},
+        "max_tokens": {"maxOutputTokens": 9},
+        "stop": {"stopSequences": ["a"]},
+        "temperature": {"temperature": 0.5},
+        "top_p": {"topP": 0.5},
+        "top_k": {"topK": 5},
+        "seed": {"seed": 3},
+        "frequency_penalty": {"frequencyPenalty": 0.5},
+        "presence_penalty": {"presencePenalty": 0.5},
+        "reasoning_effort": {"reasoning": "low"},
+    },
 }
 """By dialect and feature: fields that ask for it."""
 
@@ -280,5 +315,6 @@ ALONE: Mapping[str, Mapping[str, dict[str, Any]]] = {
             "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f", "g"]}},
         },
     },
+    "ai_sdk.ui_messages": {},
 }
 """By dialect: what it alone can ask, and is refused elsewhere."""

@@ -180,9 +180,10 @@ def _answer(call: _Call, text: str, *, is_error: bool = False) -> ToolResult:
 
 def _read_file(file: _File, place: str) -> Content:
     kind = file.media_type or ""
-    if file.provider_reference:
-        return FileContent(file_id=next(iter(file.provider_reference.values())), media_type=_full(kind))
     url = file.url or ""
+    if not url and file.provider_reference:
+        # Good with its own vendor alone: what lies at a URL is for all.
+        return FileContent(file_id=next(iter(file.provider_reference.values())), media_type=_full(kind))
     if url.startswith(_WEB):
         if _is_image(kind):
             return ImageContent(url=url, media_type=_full(kind))

@@ -73,6 +73,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "anthropic.messages": "Anthropic",
         "gemini.generate": "Gemini",
         "openai.completions": "OpenAI Completions",
+        "ai_sdk.ui_messages": "AI SDK UI",
     }
 )
 """Dialects as people call them."""
@@ -190,6 +191,29 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "presence_penalty": "presence_penalty",
             "user": "user",
         },
+        "ai_sdk.ui_messages": {
+            "system": "system",
+            "messages.content.image": "messages.parts.file",
+            "messages.content.file": "messages.parts.file",
+            "messages.content.file.id": "messages.parts.file.providerReference",
+            "messages.content.tool_call": "messages.parts.tool",
+            "messages.content.tool_result": "messages.parts.tool.output",
+            "tool_result.is_error": "messages.parts.tool.errorText",
+            "tools": "tools",
+            "tools.strict": "tools.strict",
+            "tool_choice": "toolChoice",
+            "response_format.json_object": "responseFormat",
+            "response_format.json_schema": "responseFormat",
+            "max_tokens": "maxOutputTokens",
+            "stop": "stopSequences",
+            "temperature": "temperature",
+            "top_p": "topP",
+            "top_k": "topK",
+            "seed": "seed",
+            "frequency_penalty": "frequencyPenalty",
+            "presence_penalty": "presencePenalty",
+            "reasoning_effort": "reasoning",
+        },
     }
 )
 """By dialect: the field that says a feature. Clients are told by it what was refused."""
@@ -227,6 +251,7 @@ ALONE: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "toolConfig.functionCallingConfig.allowedFunctionNames",
         ),
         "openai.embeddings": (),
+        "ai_sdk.ui_messages": (),
     }
 )
 """By the client's dialect: fields that one dialect alone knows and that are refused in translation, since they stand
