@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sidegate.testing import Exchange
 from tests.node.process import Node
 from tests.node.stage import DIALECTS, Stage
+from tests.sdk.scripts import TEXT
 
 VECTORS = [[0.5, -0.25, 1.0], [0.0, 2.0, -3.5]]
 """What a float of 32 bits holds exactly."""
@@ -124,7 +126,25 @@ def test_a_client_comes_back_when_it_is_told(node: Node, stage: Stage, client: s
 
     stage.plays(dialect, limited)
     module, name = CHATS.get(client, ("ai", "said"))
-    more = {"vendor": "chat"} if client == "ai" else {}
+    more: dict[str, Any] = {"vendor": "chat"} if client == "ai" else {}
     heard = node(module, name, url=stage.url, model=dialect, stream=stream, maxRetries=2, tools=True, **more)
     assert "error" not in heard, heard["error"]
     assert len(stage.providers[dialect].exchanges) == 2
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_a_reader_of_plain_events_takes_the_stream_for_what_it_is(node: Node, stage: Stage, dialect: str) -> None:
+    """It insists on the content type, and would come back for more after a clean end, so it closes at the mark."""
+    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[dialect]
+    body = {"model": dialect, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    named = ["message_start", "content_block_delta", "ping", "message_stop"] if dialect == "anthropic" else []
+    last = "message_stop" if dialect == "anthropic" else "[DONE]"
+    events = node("events", "read", url=stage.url + path, body=body, names=named, last=last)
+    if dialect == "anthropic":
+        assert {kind for kind, _ in events} >= {"message_start", "content_block_delta", "message_stop"}
+        texts = [json.loads(data)["delta"].get("text", "") for kind, data in events if kind == "content_block_delta"]
+    else:
+        chunks = [json.loads(data) for _, data in events[:-1]]
+        texts = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]]
+    assert "".join(texts) == TEXT
+    assert len(stage.providers[dialect].exchanges) == 1
