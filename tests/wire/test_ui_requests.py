@@ -265,11 +265,17 @@ def test_what_has_no_word_is_opaque() -> None:
 
 METADATA: list[tuple[dict[str, Any], ReasoningContent]] = [
     ({"sidegate": {"signature": "s"}}, ReasoningContent("Hm", "s")),
-    ({"anthropic": {"signature": "s"}}, ReasoningContent("Hm", "s")),
-    ({"google": {"thoughtSignature": "s"}}, ReasoningContent("Hm", "s")),
-    ({"openai": {"itemId": "rs_1", "reasoningEncryptedContent": "s"}}, ReasoningContent("Hm", "s")),
-    ({"anthropic": {"redactedData": "x"}}, ReasoningContent("Hm", None, "x")),
-    ({"sidegate": {"redacted": "x"}}, ReasoningContent("Hm", None, "x")),
+    ({"anthropic": {"signature": "s"}}, ReasoningContent("Hm", "s", None, "anthropic")),
+    ({"bedrock": {"signature": "s"}}, ReasoningContent("Hm", "s", None, "anthropic")),
+    ({"google": {"thoughtSignature": "s"}}, ReasoningContent("Hm", "s", None, "gemini")),
+    ({"vertex": {"thoughtSignature": "s"}}, ReasoningContent("Hm", "s", None, "gemini")),
+    (
+        {"openai": {"itemId": "rs_1", "reasoningEncryptedContent": "s"}},
+        ReasoningContent("Hm", "s", None, "openai"),
+    ),
+    ({"anthropic": {"redactedData": "x"}}, ReasoningContent("Hm", None, "x", "anthropic")),
+    # Through the gateway by another dialect: the mark says whose it is.
+    ({"anthropic": {"signature": "gemini:s"}}, ReasoningContent("Hm", "s", None, "gemini")),
     ({"a": 1, "b": {"signature": None}, "c": {"signature": 7}}, ReasoningContent("Hm")),
 ]
 
@@ -283,7 +289,7 @@ def test_a_signature_is_found_whoever_wrote_it(metadata: dict[str, Any], expecte
 def test_a_signature_stands_where_it_stood() -> None:
     signed = {"google": {"thoughtSignature": "s"}}
     (turn,) = answered(said("a", providerMetadata=signed), call("t1", "input-available", callProviderMetadata=signed))
-    bare = ReasoningContent(signature="s")
+    bare = ReasoningContent(signature="s", vendor="gemini")
     assert turn.content == (TextContent("a"), bare, bare, USE)
 
 
@@ -294,9 +300,9 @@ REPLIES: list[tuple[list[Part], tuple[Content, ...]]] = [
         # As Anthropic says it.
         [
             Reasoning("Hm", block=0),
-            Reasoning(block=0, signature="s"),
+            Reasoning(block=0, signature="s", vendor="anthropic"),
             BlockEnd(block=0),
-            Reasoning(block=1, redacted="x"),
+            Reasoning(block=1, redacted="x", vendor="anthropic"),
             BlockEnd(block=1),
             Text("Let me ", block=2),
             Text("see", block=2),
@@ -308,8 +314,8 @@ REPLIES: list[tuple[list[Part], tuple[Content, ...]]] = [
             BlockEnd(block=4),
         ],
         (
-            ReasoningContent("Hm", "s"),
-            ReasoningContent(redacted="x"),
+            ReasoningContent("Hm", "s", None, "anthropic"),
+            ReasoningContent(redacted="x", vendor="anthropic"),
             TextContent("Let me see"),
             USE,
             ToolUse("t2", "g", "{}"),
@@ -320,19 +326,19 @@ REPLIES: list[tuple[list[Part], tuple[Content, ...]]] = [
         [
             Reasoning("Hm", block=0),
             Text("a", block=1),
-            Reasoning(block=2, signature="s"),
+            Reasoning(block=2, signature="s", vendor="gemini"),
             ToolCall('{"a":1}', "t1", "f", block=3),
             BlockEnd(block=3),
             Text("b", block=1),
-            Reasoning(block=2, signature="r"),
+            Reasoning(block=2, signature="r", vendor="gemini"),
         ],
         (
             ReasoningContent("Hm"),
             TextContent("a"),
-            ReasoningContent(signature="s"),
+            ReasoningContent(signature="s", vendor="gemini"),
             USE,
             TextContent("b"),
-            ReasoningContent(signature="r"),
+            ReasoningContent(signature="r", vendor="gemini"),
         ),
     ),
     (

@@ -110,8 +110,8 @@ def test_a_recorded_stream_comes_back_as_what_was_said(case: Case) -> None:
     assert "".join(thought.text for thought in thoughts) == told.reasoning
     calls = [(piece.name, json.loads(piece.arguments)) for piece in back if isinstance(piece, ToolUse)]
     assert calls == [(name, given) for _, name, given in told.calls if isinstance(given, dict)]
-    signed = {part.signature for part in flat(batches) if isinstance(part, Reasoning) and part.signature}
-    assert {thought.signature for thought in thoughts if thought.signature} == signed
+    signed = {(part.signature, part.vendor) for part in flat(batches) if isinstance(part, Reasoning) and part.signature}
+    assert {(thought.signature, thought.vendor) for thought in thoughts if thought.signature} == signed
 
 
 @given(replies())
@@ -198,17 +198,25 @@ def test_a_comment_is_a_comment() -> None:
 # --- thinking ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_signature_stands_at_the_end_of_its_thinking() -> None:
+@pytest.mark.parametrize(
+    ("vendor", "metadata"),
+    [
+        ("anthropic", {"anthropic": {"signature": "sig"}}),
+        ("gemini", {"google": {"thoughtSignature": "sig"}}),
+        ("openai", {"openai": {"reasoningEncryptedContent": "sig"}}),
+        (None, {"sidegate": {"signature": "sig"}}),
+    ],
+)
+def test_a_signature_stands_at_the_end_of_its_thinking(vendor: str | None, metadata: dict[str, Any]) -> None:
+    """By the name that the SDK's own provider of its vendor gives it."""
     parts: list[Part] = [
         Reasoning("Hm", block=0),
-        Reasoning(block=0, signature="sig"),
+        Reasoning(block=0, signature="sig", vendor=vendor),
         BlockEnd(block=0),
         Text("Hi", block=1),
     ]
     ends = [chunk for chunk in chunks(stream(*parts)) if chunk["type"] == "reasoning-end"]
-    assert ends == [
-        {"type": "reasoning-end", "id": ends[0]["id"], "providerMetadata": {"sidegate": {"signature": "sig"}}}
-    ]
+    assert ends == [{"type": "reasoning-end", "id": ends[0]["id"], "providerMetadata": metadata}]
 
 
 def test_thinking_ends_where_something_else_begins() -> None:
@@ -222,7 +230,7 @@ def test_thinking_that_is_sealed_is_a_part_of_its_own() -> None:
     seen = read(stream(Reasoning("a", block=0), Reasoning(block=1, redacted="xyz"), Text("b", block=2)))
     sealed = seen.parts[2]
     assert (sealed["type"], sealed["text"]) == ("reasoning", "")
-    assert sealed["providerMetadata"] == {"sidegate": {"redacted": "xyz"}}
+    assert sealed["providerMetadata"] == {"anthropic": {"redactedData": "xyz"}}
 
 
 def test_a_signature_alone_stands_at_the_call_that_follows() -> None:

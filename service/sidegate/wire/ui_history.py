@@ -12,10 +12,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from sidegate.contract.meaning import Content, Message, ReasoningContent, TextContent, ToolResult
+from sidegate.contract.meaning import Content, Message, TextContent, ToolResult
 from sidegate.errors import BadRequest
 from sidegate.wire.body import UNREADABLE
-from sidegate.wire.ui_parts import Called, is_call, kind_of, read_call, read_content, unanswered
+from sidegate.wire.ui_parts import Called, is_call, kind_of, read_call, read_content, thought, unanswered
 
 _LONGEST_ID = 512
 
@@ -124,8 +124,8 @@ class _Turns:
         self._open: list[Called] = []
 
     def call(self, called: Called) -> None:
-        if called.signature is not None:
-            self.content.append(ReasoningContent(signature=called.signature))
+        if called.seal is not None:
+            self.content.append(thought("", called.seal))
         self.content.append(called.use)
         self._calls.append(called)
 

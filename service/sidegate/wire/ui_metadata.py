@@ -1,7 +1,7 @@
 """What travels beside the words of a UI message: signatures of thinking, the name of the call, and its usage.
 
-`providerMetadata` is the only way by which a signature returns with the next request. It is written under `sidegate`,
-and read under any name, since a conversation may have begun with the AI SDK's own providers.
+`providerMetadata` is the only way by which a signature returns with the next request. It has there the name that the
+AI SDK's own provider of its vendor gives it, so that a history may move between them and the gateway.
 """
 
 from __future__ import annotations
@@ -9,31 +9,45 @@ from __future__ import annotations
 from typing import Any
 
 from sidegate.contract.meaning import Usage
+from sidegate.wire.seals import ANTHROPIC, GEMINI, OPENAI, Seal, decoded, unmarked
 
-OWN = "sidegate"
+_NAMES = {
+    ANTHROPIC: ("anthropic", "signature"),
+    GEMINI: ("google", "thoughtSignature"),
+    OPENAI: ("openai", "reasoningEncryptedContent"),
+}
+_UNKNOWN = ("sidegate", "signature")
+_REDACTED = "redactedData"
 
-_SIGNATURES = ("signature", "thoughtSignature", "reasoningEncryptedContent")
-"""By us and Anthropic, by Google, and by OpenAI."""
-_REDACTED = ("redacted", "redactedData")
+_VENDORS = {"anthropic": ANTHROPIC, "bedrock": ANTHROPIC}
+_BY_KEY = {"signature": None, "thoughtSignature": GEMINI, "reasoningEncryptedContent": OPENAI}
+"""Whose a signature is of that name, whatever the provider is called."""
 
 
-def signed(signature: str | None) -> dict[str, Any]:
+def signed(signature: str | None, vendor: str | None) -> dict[str, Any]:
     """The field of a chunk that binds a text, some thinking or a call; none where there is no signature."""
-    return {} if signature is None else {"providerMetadata": {OWN: {"signature": signature}}}
+    if not signature:
+        return {}
+    name, key = _UNKNOWN if vendor is None else _NAMES.get(vendor, _UNKNOWN)
+    return {"providerMetadata": {name: {key: signature}}}
 
 
 def sealed(redacted: str) -> dict[str, Any]:
-    """The field of a chunk of thinking that only its maker can read."""
-    return {"providerMetadata": {OWN: {"redacted": redacted}}}
+    """The field of a chunk of thinking that only its maker, Anthropic, can read."""
+    return {"providerMetadata": {"anthropic": {_REDACTED: redacted}}}
 
 
-def read_signature(metadata: Any) -> str | None:
-    """The signature in a part's metadata, whoever wrote it."""
-    return _word(metadata, _SIGNATURES)
-
-
-def read_redacted(metadata: Any) -> str | None:
-    return _word(metadata, _REDACTED)
+def read_seal(metadata: Any) -> Seal | None:
+    """The signature in a part's metadata, or what was sealed, whoever wrote it."""
+    for name, told in metadata.items() if isinstance(metadata, dict) else ():
+        if not isinstance(told, dict):
+            continue
+        if (redacted := _word(told.get(_REDACTED))) is not None:
+            return Seal(ANTHROPIC, None, redacted)
+        for key, vendor in _BY_KEY.items():
+            if (signature := _word(told.get(key))) is not None:
+                return decoded(signature) if vendor == GEMINI else unmarked(vendor or _VENDORS.get(name), signature)
+    return None
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
@@ -65,10 +79,5 @@ def _known(**counts: int | None) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count is not None}
 
 
-def _word(metadata: Any, names: tuple[str, ...]) -> str | None:
-    for told in metadata.values() if isinstance(metadata, dict) else ():
-        for name in names if isinstance(told, dict) else ():
-            value = told.get(name)
-            if isinstance(value, str) and value:
-                return value
-    return None
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -27,7 +27,8 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest
 from sidegate.wire.body import UNREADABLE, wrong_type
-from sidegate.wire.ui_metadata import read_redacted, read_signature
+from sidegate.wire.seals import Seal
+from sidegate.wire.ui_metadata import read_seal
 
 S = TypeVar("S", bound=Struct)
 
@@ -86,7 +87,7 @@ class Called(NamedTuple):
     """A call of an earlier turn, what signs it, and what its tool answered, if it has."""
 
     use: ToolUse
-    signature: str | None
+    seal: Seal | None
     result: ToolResult | None
 
 
@@ -107,13 +108,13 @@ def read_content(kind: str, part: dict[str, Any], place: str) -> Iterator[Conten
         case "text":
             said = read_as(part, _Said, place)
             yield TextContent(said.text)
-            if signature := read_signature(said.provider_metadata):
-                yield ReasoningContent(signature=signature)
+            if seal := read_seal(said.provider_metadata):
+                yield thought("", seal)
         case "reasoning":
             said = read_as(part, _Said, place)
-            signature, redacted = read_signature(said.provider_metadata), read_redacted(said.provider_metadata)
-            if said.text or signature or redacted:
-                yield ReasoningContent(said.text, signature, redacted)
+            seal = read_seal(said.provider_metadata)
+            if said.text or seal:
+                yield thought(said.text, seal)
         case "file":
             yield _read_file(read_as(part, _File, place), f"{place}.url")
         case _ if kind not in _FOR_PAGES and not kind.startswith("data-"):
@@ -135,7 +136,13 @@ def read_call(kind: str, part: dict[str, Any], place: str) -> Called | Content |
     if call.state == "input-streaming":
         return None
     use = ToolUse(call.tool_call_id, name, _arguments(call))
-    return Called(use, read_signature(call.call_provider_metadata), _result(call))
+    return Called(use, read_seal(call.call_provider_metadata), _result(call))
+
+
+def thought(text: str, seal: Seal | None) -> ReasoningContent:
+    if seal is None:
+        return ReasoningContent(text)
+    return ReasoningContent(text, seal.signature, seal.redacted, seal.vendor)
 
 
 def unanswered(id: str) -> ToolResult:

@@ -48,6 +48,9 @@ _FINISH = {
 }
 _decode = msgspec.json.Decoder().decode
 
+Metadata = dict[str, Any]
+"""The field of a chunk that bears a signature."""
+
 
 class _Spoken(Struct):
     """A text or some thinking that is open. `key` is the block it was read from."""
@@ -55,7 +58,7 @@ class _Spoken(Struct):
     kind: str
     key: tuple[str, int]
     id: str
-    signature: str | None = None
+    signed: Metadata | None = None
 
 
 class _Call(Struct):
@@ -64,7 +67,7 @@ class _Call(Struct):
     id: str
     name: str
     block: int
-    signed: dict[str, Any]
+    signed: Metadata
     arguments: list[str]
     open: bool = True
 
@@ -84,8 +87,8 @@ class UIWriter:
         self._finish = "stop"
         self._texts = 0
         self._spoken: _Spoken | None = None
-        self._signature: str | None = None
-        """One that has not found yet what it stands at."""
+        self._alone: Metadata | None = None
+        """A signature that has not found yet what it stands at."""
         self._places = Calls()
         self._calls: list[_Call] = []
         self._sources = Sources()
@@ -153,7 +156,7 @@ class UIWriter:
             return
         spoken = self._spoken
         # What is signed is whole: more of it is another.
-        if spoken is None or spoken.key != key or spoken.signature is not None or self._signature is not None:
+        if spoken is None or spoken.key != key or spoken.signed is not None or self._alone is not None:
             self._settle()
             self._close()
             spoken = self._speak(kind, key)
@@ -165,10 +168,10 @@ class UIWriter:
         self._say(f"{kind}-start", id=spoken.id)
         return spoken
 
-    def _close(self, signature: str | None = None) -> None:
+    def _close(self) -> None:
         spoken, self._spoken = self._spoken, None
         if spoken is not None:
-            self._say(f"{spoken.kind}-end", id=spoken.id, **signed(spoken.signature or signature))
+            self._say(f"{spoken.kind}-end", id=spoken.id, **(spoken.signed or {}))
 
     def _reason(self, part: Reasoning) -> None:
         key = "reasoning", part.block
@@ -180,24 +183,26 @@ class UIWriter:
         self._piece("reasoning", key, part.text)
         if not part.signature:
             return
-        if self._spoken is not None and self._spoken.key == key and self._signature is None:
-            self._spoken.signature = part.signature
+        metadata = signed(part.signature, part.vendor)
+        if self._spoken is not None and self._spoken.key == key and self._alone is None:
+            self._spoken.signed = metadata
             return
         self._settle()
-        self._signature = part.signature
+        self._alone = metadata
 
     def _settle(self) -> None:
         """A signature that came alone binds the text before it; where there is none, it is thinking without words."""
-        signature, self._signature = self._signature, None
-        if signature is None:
+        metadata, self._alone = self._alone, None
+        if metadata is None:
             return
         if self._spoken is not None and self._spoken.kind == "text":
-            self._close(signature)
+            self._spoken.signed = metadata
+            self._close()
         else:
             self._close()
-            self._sealed(signed(signature))
+            self._sealed(metadata)
 
-    def _sealed(self, metadata: dict[str, Any]) -> None:
+    def _sealed(self, metadata: Metadata) -> None:
         self._texts += 1
         id = f"reasoning_{self._texts}"
         self._say("reasoning-start", id=id)
@@ -219,13 +224,13 @@ class UIWriter:
 
     def _begin_call(self, piece: ToolCall, place: int) -> None:
         """Begin one. A signature that came right before is the call's."""
-        signature, self._signature = self._signature, None
+        metadata, self._alone = self._alone or {}, None
         self._close()
         id = piece.id or f"call_{self._envelope.id}_{place}"
         if any(call.id == id for call in self._calls):
             # Clients know calls by their id: some servers give the same to all.
             id = f"{id}_{place}"
-        call = _Call(id, piece.name or "", piece.block, signed(signature), [])
+        call = _Call(id, piece.name or "", piece.block, metadata, [])
         self._calls.append(call)
         self._say("tool-input-start", toolCallId=id, toolName=call.name, **call.signed)
 
