@@ -238,7 +238,9 @@ def test_every_metric_is_in_the_manual() -> None:
 
 def exposed() -> set[str]:
     """The names of the gateway's metrics, as Prometheus shows them."""
-    scraped = generate_latest(Metrics(str).registry).decode()
+    metrics = Metrics(str)
+    metrics.watch_jobs(int, int)
+    scraped = generate_latest(metrics.registry).decode()
     return {name for name in re.findall(r"^# HELP (\w+) ", scraped, re.MULTILINE) if not name.endswith("_created")}
 
 

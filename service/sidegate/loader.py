@@ -168,7 +168,8 @@ class _Loading:
         except FindError as error:
             self.mistakes.add(f"{place}.use", str(error))
             return None
-        if missing := _SERVED.difference(cls.deliveries):
+        served = _SERVED if self.settings.jobs is None else _SERVED | {"job"}
+        if missing := served.difference(cls.deliveries):
             self.mistakes.add(
                 place, f"{use.use} does not act on every delivery of a route: {', '.join(sorted(missing))}"
             )

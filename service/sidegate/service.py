@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from sidegate.calls import Calls
 from sidegate.contract.call import Call
@@ -38,6 +39,9 @@ from sidegate.upstream.client import Client
 from sidegate.upstream.router import Router, answer
 from sidegate.upstream.transport import Transport
 
+if TYPE_CHECKING:
+    from sidegate.jobs.opening import Jobs
+
 TICK_SECONDS = 0.25
 """How often plugins and readers are checked for standing still."""
 
@@ -54,7 +58,7 @@ class Service:
         self.log = log
         self.told: list[str] = []
         """What plugins said while they started."""
-        self.catalogue = Catalogue(settings.models)
+        self.catalogue = Catalogue(settings.models, settings.translation)
         self.metrics = Metrics(self.catalogue.label)
         kept = settings.ledger
         self.ledger = open_ledger(kept.url, clock, kept.batch_seconds, patient=kept.on_start_failure == "wait")
@@ -83,6 +87,7 @@ class Service:
         self.handlers: Mapping[str, Handler] = {
             name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
         }
+        self.jobs = self._jobs()
         self.created = int(clock.now().timestamp())
         self.started = False
         self._opened = AsyncExitStack()
@@ -129,6 +134,9 @@ class Service:
             await start(self.plugins)
             opened.push_async_callback(stop, self.plugins)
             self.keys.start()
+            if self.jobs is not None:
+                opened.push_async_callback(self.jobs.stop)
+                await self.jobs.start()
             opened.push_async_callback(self._stop_ticking, asyncio.create_task(self._tick(), name="ticker"))
             self._opened = opened.pop_all()
         self.started = True
@@ -147,10 +155,29 @@ class Service:
         """One for a pipeline; targets, keys, budgets and circuits are those of all."""
         return Router(self.catalogue, self.upstreams, self.circuits, attempt_handler, self.clock, random=self.random)
 
-    def _pipeline(self, pipeline: LoadedPipeline) -> Handler:
+    def _pipeline(self, pipeline: LoadedPipeline, *, known: bool = False) -> Handler:
         attempt = chain(pipeline.attempt, self._ask, self.clock, self._plugin_failed)
         router = self.router(attempt)
-        return chain(pipeline.plugins, partial(self._core, router), self.clock, self._plugin_failed)
+        return self.around(pipeline, partial(self._core, router), known=known)
+
+    def around(self, pipeline: LoadedPipeline, heart: Handler, *, known: bool = False) -> Handler:
+        """A pipeline round another heart. `known`: for a caller that is known, so without what names callers."""
+        plugins = [loaded for loaded in pipeline.plugins if not (known and loaded.plugin.names_callers)]
+        return chain(plugins, heart, self.clock, self._plugin_failed)
+
+    def _jobs(self) -> Jobs | None:
+        if self.settings.jobs is None:
+            return None
+        # Only where the config accepts jobs.
+        from sidegate.jobs.opening import Jobs, open_store
+
+        known = {name: self._pipeline(pipeline, known=True) for name, pipeline in self.plugins.items()}
+        store = open_store(self.settings.ledger.url)
+        jobs = Jobs(
+            self.settings, self.settings.jobs, store, self.live, self.catalogue, self.clock, self.log, known.__getitem__
+        )
+        jobs.show(self.metrics)
+        return jobs
 
     async def _core(self, router: Router, call: Call) -> Reply:
         """What every pipeline has at its heart, by operation."""

@@ -10,7 +10,7 @@ import pytest
 
 from sidegate.jobs.frames import numbered
 from sidegate.jobs.job import Batch, Claimed, NewJob, Outcome, Spent
-from sidegate.jobs.opening import open_jobs
+from sidegate.jobs.opening import open_store
 from sidegate.jobs.sql import SqlJobs
 from sidegate.jobs.store import Bounds, Full, Owner
 from tests.stores import Store
@@ -26,7 +26,7 @@ ANY = Bounds()
 @pytest.fixture
 async def jobs(store: Store) -> AsyncIterator[SqlJobs]:
     with store.database():
-        jobs = open_jobs(store.url)
+        jobs = open_store(store.url)
     try:
         yield jobs
     finally:

@@ -74,6 +74,7 @@ class Notes:
     """The client has left and only the usage of what is under way is wanted: nothing is tried anew."""
     edited: bool = False
     """An edit is at work: what goes out is written anew from its meaning."""
+    pinned: tuple[str, str] | None = None  # the provider that must be asked, and the mark of its key
     naming: Naming | None = None
     """Set where it is not the call's own: see `Call.naming`."""
     frame: Frame | None = None
@@ -115,9 +116,8 @@ class Call:
         self.subject = ""
         """The id that an operation on records asks for: of a call."""
         self.delivery = delivery
-        """`buffered`, `stream`, `job` or `socket`."""
+        """`buffered`, `stream`, `job` or `socket`; `streams`: whether event by event, as the request of a job says."""
         self.streams = delivery == "stream"
-        """Whether the reply is wanted event by event. Of a job, too, by what its request said."""
         self.route = route
         self.patience: Patience | None = None
         """What the route and the client say of the timeouts, where they do."""
@@ -207,8 +207,7 @@ class Call:
     def naming(self) -> Naming:
         """What the ids and the time are made from that the gateway gives the reply: those of this call.
 
-        Whoever tells the reply of an earlier call again sets the earlier one's, before the first chunk: the same reply
-        then has the same ids.
+        Whoever tells an earlier call's reply again sets that one's before the first chunk: same reply, same ids.
         """
         return self.notes.naming or Naming(self.id, int(self.started_at.timestamp()))
 
@@ -341,8 +340,7 @@ class Call:
             edit_timeout=self.edit_timeout,
         )
         child.caller, child.end_user, child.streams = self.caller, self.end_user, self.streams
-        child.notes = self.notes
-        child.attempt = attempt
+        child.notes, child.attempt = self.notes, attempt
         child._request, child._original = self._request, self._original
         return child
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from sidegate.http.accepting import accepting
 from sidegate.http.calls import CallEndpoint
 from sidegate.http.gemini import VERSIONS, gemini_calls
 from sidegate.http.health import add_health
@@ -29,12 +30,16 @@ CALLS = {
 }
 """Client paths, below a route's prefix, and the dialect spoken there; those of Gemini are in `http/gemini.py`."""
 
-OPERATIONS = ("chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage")
+OPERATIONS = ("chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs")
 
 
 def make_app(service: Service) -> web.Application:
     """The call routes of a service."""
     app = web.Application(middlewares=[outermost], client_max_size=0)
+    if service.settings.listen.cors is not None:
+        from sidegate.http.cors import add_cors
+
+        add_cors(app, service.settings.listen.cors)
     expect = expectation(service.settings.server.max_body_bytes)
     taken: set[tuple[str, str]] = set()
     for route in service.settings.routes:
@@ -50,7 +55,11 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
     handler = service.handlers[route.pipeline]
     served = route.operations or OPERATIONS
     found: list[tuple[str, Endpoint, str]] = [
-        (route.prefix + path, CallEndpoint(service, route, handler, DIALECTS[name]).answer, "POST")
+        (
+            route.prefix + path,
+            accepting(service, route, CallEndpoint(service, route, handler, DIALECTS[name])).answer,
+            "POST",
+        )
         for path, name in CALLS.items()
         if DIALECTS[name].operation in served
     ]
@@ -68,10 +77,29 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         cancel = RecordEndpoint(service, route, handler, "cancel", Own()).answer
         one = route.prefix + "/v1/calls/{id:[0-9a-f]{32}}"
         found += [(route.prefix + "/v1/calls", calls, "GET"), (one, calls, "GET"), (one, cancel, "DELETE")]
+    if "jobs" in served and service.jobs is not None:
+        found += _jobs(service, route)
     if "usage" in served:
         usage = RecordEndpoint(service, route, handler, "usage", Own()).answer
         found.append((route.prefix + "/v1/usage", usage, "GET"))
     return found
+
+
+def _jobs(service: Service, route: Route) -> list[tuple[str, Endpoint, str]]:
+    # Only where the config accepts jobs.
+    from sidegate.http.job_events import JobEvents
+    from sidegate.http.jobs import JobRecords
+
+    records = JobRecords(service, route)
+    one = route.prefix + "/v1/jobs/{id:[0-9a-f]{32}}"
+    return [
+        (route.prefix + "/v1/jobs", records.list, "GET"),
+        (one, records.one, "GET"),
+        (one, records.cancel, "DELETE"),
+        (one + "/result", records.result, "GET"),
+        (one + "/ticket", records.ticket, "POST"),
+        (one + "/events", JobEvents(service, route).answer, "GET"),
+    ]
 
 
 def _by_vendor(openai: Endpoint, anthropic: Endpoint, gemini: Endpoint) -> Endpoint:

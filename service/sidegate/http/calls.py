@@ -60,12 +60,17 @@ class CallEndpoint:
         self._dialect = dialect
         self._sink = sink
         self._always_usage = dialect.name == "openai.responses" or not dialect.name.startswith("openai.")
-        self._exchange = Exchange(service, route, handler, voice or dialect)
+        self.voice: Voice = voice or dialect
+        self._exchange = Exchange(service, route, handler, self.voice)
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._dialect
 
     async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
         """`placed` is what the path says in a dialect that is `in_path`."""
         call_id = secrets.token_hex(16)
-        asked, model, stream = await self._ask(request, placed)
+        asked, model, stream = await self.ask(request, placed)
         now = self._service.clock.now()
         outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
         call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
@@ -74,7 +79,7 @@ class CallEndpoint:
             call.patience = Patience(self._route.timeouts, asked.timeouts, bounds)
         return await self._exchange.run(call, outlet, sink)
 
-    async def _ask(self, request: web.Request, placed: Placed | None) -> tuple[Asked, str, bool]:
+    async def ask(self, request: web.Request, placed: Placed | None) -> tuple[Asked, str, bool]:
         """What came in, the model and whether to stream it.
 
         A mistake is kept for the end of the pipeline: who calls is asked before what.

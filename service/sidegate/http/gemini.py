@@ -10,6 +10,7 @@ from aiohttp import web
 from sidegate.contract.plugin import Handler
 from sidegate.contract.timeouts import TimeoutChanges
 from sidegate.errors import BadRequest, SidegateError
+from sidegate.http.accepting import Answering, accepting
 from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.sinks import StreamSink
 from sidegate.service import Service
@@ -40,7 +41,7 @@ def gemini_calls(
     """The call routes. A model's name may hold slashes and colons: the method is what follows the last colon. Some
     clients leave out the version, or `models/` before a name that has a slash."""
     made = {
-        method: CallEndpoint(service, route, handler, DIALECTS[name])
+        method: accepting(service, route, CallEndpoint(service, route, handler, DIALECTS[name]))
         for method, name in _METHODS.items()
         if DIALECTS[name].operation in served
     }
@@ -49,7 +50,8 @@ def gemini_calls(
     array = None
     if "generateContent" in made:
         generate = DIALECTS["gemini.generate"]
-        array = CallEndpoint(service, route, handler, generate, voice=_InArray(generate), sink=ArraySink)
+        whole = CallEndpoint(service, route, handler, generate, voice=_InArray(generate), sink=ArraySink)
+        array = accepting(service, route, whole, array=True)
     answer = _Methods(made, array).answer
     paths = [f"/{version}/{{model:.+}}:{{method:[A-Za-z]+}}" for version in VERSIONS]
     return [(route.prefix + path, answer, "POST") for path in (*paths, "/models/{model:.+}:{method:[A-Za-z]+}")]
@@ -58,7 +60,7 @@ def gemini_calls(
 class _Methods:
     """All methods of one path."""
 
-    def __init__(self, made: Mapping[str, CallEndpoint], array: CallEndpoint | None) -> None:
+    def __init__(self, made: Mapping[str, Answering], array: Answering | None) -> None:
         self._made = made
         self._array = array
 

@@ -73,6 +73,6 @@ def _voice(path: str) -> Voice:
         return DIALECTS["anthropic.messages"]
     if "/api/chat" in path or "/api/completion" in path:
         return DIALECTS["ai_sdk.ui_messages"]
-    if "/v1/calls" in path or "/v1/usage" in path or "/v1/" not in path:
+    if "/v1/calls" in path or "/v1/usage" in path or "/v1/jobs" in path or "/v1/" not in path:
         return Own()
     return DIALECTS["openai.chat"]

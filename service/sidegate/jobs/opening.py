@@ -1,16 +1,69 @@
-"""Opening: from a ledger's URL to the store of jobs in it."""
+"""Opening: what a config's `jobs` becomes, on the store that the ledger's URL names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from sidegate.contract.host import Clock, Log
+from sidegate.contract.plugin import Handler
+from sidegate.jobs.desk import Desk
 from sidegate.jobs.sql import SqlJobs
+from sidegate.jobs.store import JobStore
+from sidegate.jobs.tending import Tending, new_owner
+from sidegate.jobs.watch import Watch
+from sidegate.jobs.worker import Worker
 from sidegate.ledger.database import is_postgres
 from sidegate.ledger.opening import database_of
+from sidegate.live import Live
+from sidegate.settings import Jobs as JobSettings
+from sidegate.settings import Settings
+from sidegate.telemetry.metrics import Metrics
+from sidegate.upstream.choice import Catalogue
 
 PATIENCE_SECONDS = 4.0
 """The longest that one statement may take on PostgreSQL."""
 
 
-def open_jobs(url: str) -> SqlJobs:
+class Jobs:
+    """The jobs of one gateway: `desk` for clients, a worker, and what looks after both."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bounds: JobSettings,
+        store: JobStore,
+        live: Live,
+        catalogue: Catalogue,
+        clock: Clock,
+        log: Log,
+        handlers: Callable[[str], Handler],
+    ) -> None:
+        """`handlers` gives the pipeline of a name, for calls whose caller is known. Opens nothing."""
+        owner = new_owner()
+        self.store = store
+        self.watch = Watch(store, lambda: live.draining)
+        self.worker = Worker(settings, bounds, store, live, clock, owner, self.watch, handlers)
+        self.desk = Desk(bounds, store, self.worker, self.watch, catalogue, clock, lambda: live.draining)
+        self._tending = Tending(bounds, store, clock, log, owner, self.worker.wake)
+
+    async def start(self) -> None:
+        """Jobs that a killed gateway of this machine has left run again from now on."""
+        await self._tending.start()
+        self.worker.start()
+
+    async def stop(self) -> None:
+        """After the drain: what could not be finished is in the queue, for another gateway or the next start."""
+        await self.worker.stop()
+        await self._tending.stop()
+        await self.watch.stop()
+        await self.store.close()
+
+    def show(self, metrics: Metrics) -> None:
+        """How many there are, on the gateway's metrics page."""
+        metrics.watch_jobs(lambda: len(self.worker), lambda: self._tending.queued)
+
+
+def open_store(url: str) -> SqlJobs:
     """Where the gateway itself has the ledger open, so that it is there, checked and of this version."""
     if is_postgres(url):
         return SqlJobs(database_of(url, patience=PATIENCE_SECONDS), database_of(url, patience=PATIENCE_SECONDS))

@@ -129,6 +129,14 @@ class Metrics:
     def watch_ledger(self, waiting: Callable[[], int]) -> None:
         self._settled.set_function(waiting)
 
+    def watch_jobs(self, running: Callable[[], int], queued: Callable[[], int]) -> None:
+        """For a gateway that accepts jobs."""
+        for name, help, count in (
+            ("running", "Jobs that run in this process.", running),
+            ("queued", "Jobs that wait, of all gateways.", queued),
+        ):
+            Gauge(f"sidegate_jobs_{name}", help, registry=self.registry).set_function(count)
+
     def ended(self, call: Call, reply: Reply, seconds: float) -> None:
         """Record a call that is over, its attempts priced and settled."""
         attempts = call.attempts

@@ -1,0 +1,26 @@
+"""Accepting: where a config accepts jobs, call endpoints do so too; elsewhere they are what they were."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiohttp import web
+
+from sidegate.http.calls import CallEndpoint, Placed
+from sidegate.service import Service
+from sidegate.settings import Route
+
+
+class Answering(Protocol):
+    """A call endpoint."""
+
+    async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse: ...
+
+
+def accepting(service: Service, route: Route, endpoint: CallEndpoint, *, array: bool = False) -> Answering:
+    """The endpoint, or one round it that keeps as a job what a client prefers to have later."""
+    if service.jobs is None or (route.operations and "jobs" not in route.operations):
+        return endpoint
+    from sidegate.http.jobs import JobEndpoint
+
+    return JobEndpoint(service, route, endpoint, array=array)
