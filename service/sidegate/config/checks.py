@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 from urllib.parse import urlsplit
 
-from msgspec import NODEFAULT, UNSET
-from msgspec.structs import FieldInfo, fields
+from msgspec import UNSET
 
 from sidegate.config.mistakes import Mistakes, Path, nearest, render
 from sidegate.settings import Admin, Choice, Listener, Provider, Route, Settings, Target, as_choice
@@ -155,12 +154,11 @@ class Checks:
 
     def _quirks(self, path: Path, provider: Provider) -> None:
         """What holds only where the dialect is OpenAI's, and how a key is sent."""
-        for known in fields(Provider):
-            if known.name in _OPENAI and getattr(provider, known.name) != _default(known):
-                dialects = _OPENAI[known.name]
-                if provider.dialect not in dialects:
-                    said = " or ".join(f"`{dialect}`" for dialect in dialects)
-                    self._mistakes.add((*path, known.name), f"is for those whose dialect is {said}")
+        usual = Provider(dialect=provider.dialect)
+        for name, dialects in _OPENAI.items():
+            if provider.dialect not in dialects and getattr(provider, name) != getattr(usual, name):
+                said = " or ".join(f"`{dialect}`" for dialect in dialects)
+                self._mistakes.add((*path, name), f"is for those whose dialect is {said}")
         for name, other in provider.renamed_fields.items():
             if not name or not other or {name, other} & _OWNED_FIELDS:
                 self._mistakes.add((*path, "renamed_fields", name), "is read or written by the gateway itself")
@@ -291,10 +289,6 @@ def _url_problem(url: str) -> str | None:
     if "?" in url or "#" in url:
         return "a base URL has no query and no fragment"
     return None
-
-
-def _default(known: FieldInfo) -> Any:
-    return known.default_factory() if known.default is NODEFAULT else known.default
 
 
 def _needs_key(provider: Provider) -> bool:
