@@ -212,7 +212,7 @@ async def test_a_connection_that_broke_while_idle_is_replaced_unseen(
 async def test_a_reservation_that_gets_through_while_its_call_is_settled_elsewhere_is_charged(store: Store) -> None:
     """A connection that was given up may still commit: its gateway settles the call by the next one meanwhile."""
     call = opened("c1")
-    reserved = Reservation(settlement.opened(call), [claim(60)])
+    reserved = Reservation(settlement.opened(call, call.attempts[-1]), [claim(60)])
     ended = Settlement((another_row("c1", cost_nano_usd=7), ()))
     lease = Lease(HandClock())
     with store.database() as first, store.database() as second, psycopg.connect(store.url) as beside:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from sidegate.contract import NOTHING, Attempt, Call, Reply, Usage, spent
+from sidegate.contract import Attempt, Call, Reply, Usage, billed
 
 
 def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     """The fields in the order they are written. Tokens and cost are of all attempts, as the ledger will have them."""
     attempts = call.attempts
-    usages = [spent(attempt, call.operation) for attempt in attempts]
-    costs = [_cost(call, attempt, usage) for attempt, usage in zip(attempts, usages, strict=True)]
+    bills = [billed(call, attempt) for attempt in attempts]
+    usages = [usage for usage, _ in bills]
+    costs = [cost for _, cost in bills]
     total = usages[0] if len(usages) == 1 else _total(usages)
     served = next((a for a in reversed(attempts) if a.committed), attempts[-1] if attempts else None)
     caller, error, first = call.caller, reply.error, call.notes.first_token
@@ -60,16 +60,6 @@ def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> di
         "cost_nano_usd": cost,
         **({"dropped": attempt.dropped} if attempt.dropped else {}),
     }
-
-
-def _cost(call: Call, attempt: Attempt, usage: Usage) -> int | None:
-    """What the ledger will say: it settles by the same usage and price, after all plugins."""
-    if usage is NOTHING:
-        return 0
-    if call.notes.price is None:
-        return attempt.cost
-    # A usage that was reported in full is the attempt's own already.
-    return call.notes.price(attempt if usage == attempt.usage else replace(attempt, usage=usage))
 
 
 def _total(usages: list[Usage]) -> Usage:

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import NANO, NOTHING, Attempt, Call, Chunk, Enforced, Handler, Host, Plugin, Rates, Reply, spent
+from sidegate.contract import NANO, Attempt, Call, Chunk, Enforced, Handler, Host, Plugin, Rates, Reply, billed
 from sidegate_plugins._budget import Budget
 from sidegate_plugins._budget_guard import Budgets
 
 _PRICED = frozenset(("chat", "text_completion", "embeddings"))
+_FETCHED = frozenset(("get_response", "cancel_response"))
+"""What they bring has a price, though they have none themselves: it is charged to the call that made it."""
 _MOST_USD = 100_000
 _RECORD = msgspec.json.Encoder()
 
@@ -61,6 +64,7 @@ class Cost(Plugin[Settings]):
         self._exact = {name: rates for name, rates in priced.items() if not name.endswith("*")}
         patterns = [(name[:-1], rates) for name, rates in priced.items() if name.endswith("*")]
         self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
+        self._record = lru_cache(maxsize=1024)(_recorded)
         self._budgets = Budgets(settings.budgets, settings.default_max_tokens, host, self.find_rates)
 
     async def start(self) -> None:
@@ -73,6 +77,8 @@ class Cost(Plugin[Settings]):
         self._budgets.check(self.host.models)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
+        if call.operation in _FETCHED:
+            call.notes.price = self.price
         if call.operation not in _PRICED:
             return await handler(call)
         call.notes.price = self.price
@@ -102,7 +108,7 @@ class Cost(Plugin[Settings]):
         rates = self._rates(attempt)
         if rates is None or attempt.usage is None:
             return None
-        attempt.tags["rates"] = _RECORD.encode(rates.applied(attempt.usage)).decode()
+        attempt.tags["rates"] = self._record(rates.applied(attempt.usage))
         return rates.cost(attempt.usage)
 
     def find_rates(self, provider: str, model: str, at: datetime | None = None) -> Rates | None:
@@ -138,15 +144,14 @@ class Cost(Plugin[Settings]):
 
     def _spent(self, call: Call) -> tuple[int | None, int | None, int | None]:
         """Cost, input and output so far, of all attempts: what the ledger will say."""
-        costs: list[int | None] = []
-        usages = [spent(attempt, call.operation) for attempt in call.attempts]
-        for attempt, usage in zip(call.attempts, usages, strict=True):
-            found = self._rates(attempt)
-            costs.append(0 if usage is NOTHING else found.cost(usage) if found is not None else None)
+        bills = [billed(call, attempt) for attempt in call.attempts]
+        if len(bills) == 1:
+            usage, cost = bills[0]
+            return cost, usage.input_tokens, usage.output_tokens
         return (
-            _sum(costs),
-            _sum([usage.input_tokens for usage in usages]),
-            _sum([usage.output_tokens for usage in usages]),
+            _sum([cost for _, cost in bills]),
+            _sum([usage.input_tokens for usage, _ in bills]),
+            _sum([usage.output_tokens for usage, _ in bills]),
         )
 
     def _headers(self, call: Call) -> Mapping[str, str]:
@@ -161,6 +166,11 @@ class Cost(Plugin[Settings]):
     def _comment(self, call: Call) -> str:
         cost, inputs, outputs = self._spent(call)
         return f"sidegate cost_usd={_usd(cost)} input_tokens={_said(inputs)} output_tokens={_said(outputs)}"
+
+
+def _recorded(rates: Rates) -> str:
+    """What the ledger keeps of a price. There are few, so that each is written once and not for every call."""
+    return _RECORD.encode(rates).decode()
 
 
 def _priced(name: str, price: Price) -> Rates:

@@ -30,12 +30,14 @@ from sidegate.loader import LoadedPipeline, load, start, stop
 from sidegate.pipeline import chain
 from sidegate.prices.book import PriceBook
 from sidegate.records import answer_models, answer_usage
+from sidegate.responses.desk import Responses
 from sidegate.settings import Settings
 from sidegate.signals.opening import open_signals
 from sidegate.telemetry.metrics import Metrics
 from sidegate.upstream.catalogue import make_circuits, make_upstreams
 from sidegate.upstream.choice import Catalogue
 from sidegate.upstream.client import Client
+from sidegate.upstream.fetching import FETCHES, KEEPING
 from sidegate.upstream.router import Router, answer
 from sidegate.upstream.transport import Transport
 
@@ -88,6 +90,7 @@ class Service:
             name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
         }
         self.jobs = self._jobs()
+        self.responses = Responses(kept.url, self.upstreams, clock, settings.server.unknown_responses)
         self.created = int(clock.now().timestamp())
         self.started = False
         self._opened = AsyncExitStack()
@@ -120,6 +123,7 @@ class Service:
     async def start(self) -> None:
         """Open everything in order; what was opened is closed again where something fails."""
         async with AsyncExitStack() as opened:
+            opened.push_async_callback(self.responses.stop)
             await self.ledger.start()
             opened.push_async_callback(self.ledger.stop)
             opened.push_async_callback(self.keys.stop)
@@ -192,10 +196,12 @@ class Service:
                 return await answer_usage(call, self.reports, self.clock)
             case "cancel":
                 return await self.calls.cancel(call)
-            case _:
+            case operation:
                 if not self.ledger.room:
                     raise Refusal(503, "ledger_unavailable", "The gateway cannot record calls.", retry_after=5)
-                return await router(call)
+                if operation in FETCHES:
+                    return await self.responses.serve(call, router)
+                return await (self.responses.ask(call, router) if call.dialect == KEEPING else router(call))
 
     async def _ask(self, call: Call) -> Reply:
         """An attempt asks its provider: it is on record before, counted and held of budgets where plugins say so."""
@@ -208,7 +214,7 @@ class Service:
         return await answer(self.upstreams, call)
 
     def _settle(self, call: Call, reply: Reply, seconds: float) -> None:
-        self.ledger.settle(*settle(call, reply, seconds))
+        self.ledger.settle(*settle(call, reply, seconds, self.clock.now()))
         self.metrics.ended(call, reply, seconds)
 
     def _plugin_failed(self, name: str, error: Exception) -> None:
@@ -223,4 +229,5 @@ class Service:
             due = loop.time() + pause
             await asyncio.sleep(pause)
             self.metrics.lag.observe(max(0.0, loop.time() - due))
+            self.responses.tick()
             self.live.check(server.send_timeout, server.heartbeat)

@@ -29,6 +29,7 @@ from sidegate.contract.host import Clock, Host, Model, SystemClock
 from sidegate.contract.keys import Label, NoKeys, key_digest, new_key
 from sidegate.contract.meaning import (
     BlockEnd,
+    Citation,
     Comment,
     Content,
     Embedding,
@@ -61,7 +62,7 @@ from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.reservations import Claim, Reservations, Standing
-from sidegate.contract.spending import BYTES_PER_TOKEN, NOTHING, spent
+from sidegate.contract.spending import BYTES_PER_TOKEN, NOTHING, billed, spent
 from sidegate.contract.stages import Edit, Hold
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending
@@ -77,6 +78,7 @@ __all__ = [
     "Call",
     "Caller",
     "Chunk",
+    "Citation",
     "Claim",
     "Clock",
     "Comment",
@@ -136,6 +138,7 @@ __all__ = [
     "ToolResult",
     "ToolUse",
     "Usage",
+    "billed",
     "key_digest",
     "nano_usd",
     "new_key",

@@ -65,6 +65,10 @@ class Attempt:
     """The code of what went wrong."""
     cost: int | None = None
     """Nano-USD, by the price the `cost` plugin gave; `None` while unknown."""
+    billed: bool = False
+    """It has ended, and `usage` and `cost` are what the ledger will say: see `spending.billed`."""
+    background: bool = False
+    """Its provider goes on after the reply has ended: what it uses is unknown until that is fetched."""
     committed: bool = False
     """Something meaningful of it went on to the client: from here on no other attempt can take its place."""
     headers: Mapping[str, str] | None = None

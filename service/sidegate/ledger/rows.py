@@ -91,4 +91,4 @@ Settled: TypeAlias = tuple[CallRow, tuple[AttemptRow, ...]]
 
 def stamp(moment: datetime) -> str:
     """A time as the ledger has it: UTC, of fixed width, so that it sorts."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat(timespec="microseconds")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 
 from sidegate.contract.call import Call
 from sidegate.contract.meaning import Usage
 from sidegate.contract.reply import Attempt, Reply
-from sidegate.contract.spending import NOTHING, spent
+from sidegate.contract.spending import billed
 from sidegate.errors import Ending
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled, State
 
@@ -21,26 +22,28 @@ RATES = "rates"
 IN_FLIGHT = "in_flight"
 """The ending of what is reserved and not settled: none yet."""
 
+_UNTOLD = Usage()
+
 log = logging.getLogger("sidegate.ledger")
 
 
-def settle(call: Call, reply: Reply, seconds: float) -> Settled:
+def settle(call: Call, reply: Reply, seconds: float, now: datetime | None = None) -> Settled:
     """What to record of a call that ended with `reply` after `seconds`. Sets `usage` and `cost` of its attempts.
 
     A call that opened no attempt (a list of models, a refusal by a guard) has reached no provider. So it has spent
     nothing, and that is known: 0 tokens, cost 0. Otherwise the cost is the sum of its attempts' costs, and `None` where
     one of them is unknown.
     """
-    for attempt in call.attempts:
+    attempts = call.attempts
+    for attempt in attempts:
         _close(attempt, reply, call.started + seconds)
-        attempt.usage = spent(attempt, call.operation)
-        attempt.cost = 0 if attempt.usage is NOTHING else _cost(call, attempt)
-    return _call_row(call, reply, seconds), tuple(_attempt_row(call, attempt) for attempt in call.attempts)
+        if not attempt.billed:
+            _bill(call, attempt)
+    return _call_row(call, reply, seconds, now), tuple([_attempt_row(call, attempt) for attempt in attempts])
 
 
-def opened(call: Call) -> Settled:
+def opened(call: Call, attempt: Attempt) -> Settled:
     """What to record of a call when it opens an attempt, before its provider is reached: nothing is known yet."""
-    attempt = call.attempts[-1]
     row = CallRow(
         id=call.id,
         route=call.route,
@@ -72,15 +75,13 @@ def opened(call: Call) -> Settled:
     return row, (tried,)
 
 
-def _cost(call: Call, attempt: Attempt) -> int | None:
-    if call.notes.price is None:
-        return None
+def _bill(call: Call, attempt: Attempt) -> None:
     try:
-        return call.notes.price(attempt)
+        billed(call, attempt)
     except Exception:
         # The price is a plugin's, and a fault of it must not cost the record of the call.
         log.exception("call %s could not be priced", call.id)
-        return None
+        attempt.cost = None
 
 
 def _close(attempt: Attempt, reply: Reply, ended: float) -> None:
@@ -91,10 +92,10 @@ def _close(attempt: Attempt, reply: Reply, ended: float) -> None:
         attempt.ended = ended
 
 
-def _call_row(call: Call, reply: Reply, seconds: float) -> CallRow:
+def _call_row(call: Call, reply: Reply, seconds: float, now: datetime | None) -> CallRow:
     attempts = call.attempts
     last = attempts[-1] if attempts else None
-    total = _total(attempt.usage or Usage() for attempt in attempts)
+    total = _total([attempt.usage or _UNTOLD for attempt in attempts])
     first_token = call.notes.first_token
     return CallRow(
         id=call.id,
@@ -127,11 +128,12 @@ def _call_row(call: Call, reply: Reply, seconds: float) -> CallRow:
         started_at=call.started_at,
         first_token=None if first_token is None else max(0.0, first_token - call.started),
         duration=seconds,
+        settled_at=now,
     )
 
 
 def _attempt_row(call: Call, attempt: Attempt) -> AttemptRow:
-    usage = attempt.usage or Usage()
+    usage = attempt.usage or _UNTOLD
     started, ended = attempt.started, attempt.ended or attempt.started
     return AttemptRow(
         call_id=call.id,
@@ -165,9 +167,10 @@ def _state(attempts: list[Attempt]) -> State:
     return "settled" if all(attempt.usage is not None and attempt.usage.known for attempt in attempts) else "unknown"
 
 
-def _total(usages: Iterable[Usage]) -> Usage:
+def _total(known: list[Usage]) -> Usage:
     """Input and output are known only where they are known of all; of the finer kinds, what providers told."""
-    known = list(usages)
+    if len(known) == 1:
+        return known[0]
     return Usage(
         _sum(usage.input_tokens for usage in known),
         _sum(usage.output_tokens for usage in known),
@@ -196,7 +199,8 @@ def _told(values: Iterable[int | None]) -> int | None:
 
 def _text(value: str) -> str:
     """Bounded, and fit for UTF-8: header values may hold surrogates, which no database takes."""
-    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    value = value[:MAX_TEXT]
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _optional(value: str | None) -> str | None:

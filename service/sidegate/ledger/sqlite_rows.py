@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import astuple
 
 from sidegate.ledger import money
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled, stamp
@@ -19,6 +19,7 @@ def _insert(table: str, row: type[Struct]) -> str:
     return f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({', '.join('?' * len(fields))})"
 
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 _CALL = CallRow.__struct_fields__
 _INSERT_CALL = (
     _insert("calls", CallRow)
@@ -50,12 +51,10 @@ def write(connection: sqlite3.Connection, rows: Settled) -> None:
 
 
 def _columns(row: Struct) -> list[Any]:
-    return [_column(value) for value in asdict(row).values()]
+    return [value if type(value) in _PLAIN else _column(value) for value in astuple(row)]
 
 
 def _column(value: Any) -> Any:
     if isinstance(value, datetime):
         return stamp(value)
-    if isinstance(value, tuple):
-        return msgspec.json.encode(value).decode()
-    return value
+    return msgspec.json.encode(value).decode() if value else "[]"

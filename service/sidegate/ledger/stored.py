@@ -94,10 +94,10 @@ class StoredLedger:
         self._writer.start()
 
     def opened(self, call: Call) -> None:
-        self._started().add(Opening(settlement.opened(call)))
+        self._started().add(Opening(call, call.attempts[-1]))
 
     async def reserve(self, call: Call, claims: Sequence[Claim]) -> tuple[Standing, ...]:
-        work = Reservation(settlement.opened(call), claims)
+        work = Reservation(settlement.opened(call, call.attempts[-1]), claims)
         if self._started().problem is not None or not self._started().add(work):
             raise unavailable()
         try:
@@ -111,10 +111,11 @@ class StoredLedger:
             # What was refused meanwhile has spent nothing, and there is no end of it.
             self._started().leave_out()
             return
-        numbers = range(1, len(attempts) + 1)
+        if call.settled_at is None:
+            call = replace(call, settled_at=self._clock.now())
         # What it opened in the same batch need not be written any more.
-        instead = [(call.id, sign * number) for number in numbers for sign in (1, -1)]
-        self._started().add(Settlement((replace(call, settled_at=self._clock.now()), attempts)), instead)
+        instead = [(call.id, sign * attempt.number) for attempt in attempts for sign in (1, -1)]
+        self._started().add(Settlement((call, attempts)), instead)
 
     async def call(self, id: str) -> Settled | None:
         # First what waits: a row leaves the memory only once it is in the file.

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
 
+from sidegate.contract.call import Call
+from sidegate.contract.reply import Attempt
 from sidegate.contract.reservations import Claim, Standing
 from sidegate.errors import SidegateError
+from sidegate.ledger import settlement
 from sidegate.ledger.rows import Settled
 
 UNAVAILABLE = "ledger_unavailable"
@@ -42,13 +45,19 @@ class Settlement:
 class Opening:
     """A call opens an attempt."""
 
-    __slots__ = ("key", "rows")
+    __slots__ = ("_attempt", "_call", "key")
     urgent = False
     opens = True
 
-    def __init__(self, rows: Settled) -> None:
-        self.key: Key = (rows[0].id, rows[1][0].number)
-        self.rows = rows
+    def __init__(self, call: Call, attempt: Attempt) -> None:
+        self.key: Key = (call.id, attempt.number)
+        self._call = call
+        self._attempt = attempt
+
+    @property
+    def rows(self) -> Settled:
+        """Made when they are written: most calls are over before, and only their settlement is."""
+        return settlement.opened(self._call, self._attempt)
 
     def done(self) -> None:
         """Nobody waits."""
