@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sidegate.contract.chunk import Chunk
+from sidegate.contract.cited import Texts
 from sidegate.contract.meaning import Finish, Part, Reasoning, RefusalText, Report, Text, ToolCall, Usage
 from sidegate.wire.dialect import Dialect, Envelope
 from sidegate.wire.sse import Splitter
@@ -86,6 +88,16 @@ def assembled(dialect: Dialect, batches: Iterable[Iterable[Part]], base: bytes |
     for batch in batches:
         assembler.add(batch)
     return assembler.body(base)
+
+
+def changed(parts: Iterable[Part], change: Callable[[str], str]) -> list[Part]:
+    """What an edit makes of the parts that changes each text so."""
+    texts, found = Texts(), list[Part]()
+    for part in parts:
+        chunk = Chunk.of(part)
+        for piece in texts.checked(chunk, [chunk.with_text(change)]):
+            found += piece.parts
+    return found
 
 
 def flat(batches: Iterable[Iterable[Part]]) -> list[Part]:

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from sidegate.contract.meaning import (
     BlockEnd,
+    Citation,
     Comment,
     End,
     Finish,
@@ -28,6 +29,7 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.errors import Cancelled, Ending, Refusal
+from sidegate.wire.anthropic_block import read_citation
 from sidegate.wire.registry import DIALECTS
 from sidegate.wire.ui import UIMessages, UIText
 from tests.wire.anthropic_reading import replies
@@ -312,21 +314,15 @@ def test_pieces_of_no_call_are_not_said() -> None:
 # --- sources and files ------------------------------------------------------------------------------------------------
 
 CITED = {"type": "web_search_result_location", "url": "https://a.example/", "title": "A", "cited_text": "said"}
-ASIDE: list[tuple[Opaque, dict[str, Any] | None]] = [
+ASIDE: list[tuple[Opaque | Citation, dict[str, Any] | None]] = [
+    (read_citation(CITED, 0), {"type": "source-url", "url": "https://a.example/", "title": "A"}),
     (
-        Opaque("citations_delta", data={"type": "citations_delta", "citation": CITED}),
-        {"type": "source-url", "url": "https://a.example/", "title": "A"},
-    ),
-    (
-        Opaque("citations_delta", data={"citation": {"type": "page_location", "document_index": 1}}),
+        read_citation({"type": "page_location", "document_index": 1}, 0),
         {"type": "source-document", "mediaType": "application/pdf", "title": "Document 1"},
     ),
+    (Citation("http://b.example"), {"type": "source-url", "url": "http://b.example"}),
     (
-        Opaque("openai.annotations", data=[{"type": "url_citation", "url_citation": {"url": "http://b.example"}}]),
-        {"type": "source-url", "url": "http://b.example"},
-    ),
-    (
-        Opaque("responses.cited", data={"annotations": [{"type": "file_citation", "filename": "f.txt"}]}),
+        Citation(title="f.txt", origin="openai.responses", data={"type": "file_citation", "filename": "f.txt"}),
         {"type": "source-document", "mediaType": "text/plain", "title": "f.txt", "filename": "f.txt"},
     ),
     (
@@ -344,7 +340,8 @@ ASIDE: list[tuple[Opaque, dict[str, Any] | None]] = [
         {"type": "file", "url": "data:image/png;base64,AAAA", "mediaType": "image/png"},
     ),
     (Opaque("openai.annotations", data=[{"type": "url_citation", "url": "javascript:alert(1)"}]), None),
-    (Opaque("citations_delta", data={"citation": {"url": 7, "document_index": None, "title": None}}), None),
+    (Citation("javascript:alert(1)"), None),
+    (read_citation({"url": 7, "document_index": None, "title": None}, 0), None),
     (Opaque("openai.annotations", data={"url": "https://a.example"}), None),
     (Opaque("gemini.part", data={"inlineData": {"data": 7}}), None),
     (Opaque("whatever", data=None), None),
@@ -352,7 +349,7 @@ ASIDE: list[tuple[Opaque, dict[str, Any] | None]] = [
 
 
 @pytest.mark.parametrize(("part", "expected"), ASIDE, ids=str)
-def test_what_a_reply_rests_on_is_a_part(part: Opaque, expected: dict[str, Any] | None) -> None:
+def test_what_a_reply_rests_on_is_a_part(part: Opaque | Citation, expected: dict[str, Any] | None) -> None:
     found = read(stream(Text("a"), part)).parts[2:]
     for chunk in found:
         chunk.pop("sourceId", None)
@@ -362,7 +359,7 @@ def test_what_a_reply_rests_on_is_a_part(part: Opaque, expected: dict[str, Any] 
 
 
 def test_a_source_is_told_once() -> None:
-    part = Opaque("citations_delta", data={"citation": CITED})
+    part = read_citation(CITED, 0)
     assert kinds(stream(Text("a"), part, Text("b"), part)).count("source-url") == 1
 
 

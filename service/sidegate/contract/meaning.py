@@ -133,6 +133,28 @@ class Embedding(Struct, frozen=True, gc=False):
     index: int = 0
 
 
+class Citation(Struct, frozen=True, gc=False):
+    """What a text rests on: a page, a document. It follows the text, or stands before it in the same block."""
+
+    url: str | None = None
+    title: str | None = None
+    quote: str | None = None
+    """Words of the source."""
+    start: int | None = None
+    """The first character of the block's text that rests on it; without a place, all of the block's text does."""
+    end: int | None = None
+    """The character after the last one."""
+    words: str | None = None
+    """The words of the reply that rest on it, where the provider says the place by them."""
+    choice: int = 0
+    block: int = 0
+    """The block of the text."""
+    origin: str | None = None
+    """The dialect that `data` is in."""
+    data: Any = None
+    """The citation in its provider's own words, kept while its place stands."""
+
+
 class Comment(Struct, frozen=True, gc=False):
     """A line for people and proxies (an SSE comment). Left out where the client's dialect does not bear one."""
 
@@ -153,7 +175,19 @@ class End(Struct, frozen=True, gc=False):
 
 
 Part: TypeAlias = (
-    Start | Text | Reasoning | ToolCall | RefusalText | BlockEnd | Finish | Report | Embedding | Comment | Opaque | End
+    Start
+    | Text
+    | Reasoning
+    | ToolCall
+    | RefusalText
+    | Citation
+    | BlockEnd
+    | Finish
+    | Report
+    | Embedding
+    | Comment
+    | Opaque
+    | End
 )
 
 CONTENT = (Text, Reasoning, ToolCall, RefusalText, Embedding, Finish)

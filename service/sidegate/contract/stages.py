@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sidegate.contract.chunk import Chunk
+from sidegate.contract.cited import Texts
 from sidegate.contract.meaning import Comment, End, Part, Reasoning, Report, Text, ToolCall
 from sidegate.errors import Ending, PluginError, Refusal, SidegateError
 
@@ -97,6 +98,7 @@ class Change:
         self._owner = owner
         self._timeout = timeout
         self._reasoning: set[tuple[int, int]] = set()
+        self._texts = Texts()
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         out: list[Chunk] = []
@@ -122,12 +124,14 @@ class Change:
     async def _seen(self, chunk: Chunk) -> list[Chunk]:
         parts = chunk.parts
         if len(parts) < 2:
-            return self._checked(chunk, await _settle(self._edit.see(chunk), self._timeout))
+            given = self._checked(chunk, await _settle(self._edit.see(chunk), self._timeout))
+            return self._texts.checked(chunk, given)
         out: list[Chunk] = []
         untouched = True
         for part in parts:
             piece = Chunk.of(part)
             given = self._checked(piece, await _settle(self._edit.see(piece), self._timeout))
+            given = self._texts.checked(piece, given)
             untouched = untouched and len(given) == 1 and given[0] is piece
             out += given
         return [chunk] if untouched else out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sidegate.contract.meaning import Opaque, Reasoning, RefusalText, Text, ToolCall
+from sidegate.contract.meaning import Citation, Opaque, Reasoning, RefusalText, Text, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sidegate.contract.meaning import Part
 
 Kind = Literal["text", "thinking", "redacted", "tool", "opaque"]
+MESSAGES = "anthropic.messages"
 _OTHER: tuple[Kind, ...] = ("opaque", "text", "thinking", "tool")
 
 
@@ -37,7 +38,7 @@ class Keys:
     def of(self, part: Part) -> Key | None:
         """The block of a part; `None` for what cannot be placed, or is no content."""
         match part:
-            case Text() | RefusalText():
+            case Text() | RefusalText() | Citation():
                 return Key("text", part.block)
             case Reasoning():
                 return Key("thinking" if part.redacted is None else "redacted", part.block)
@@ -62,8 +63,6 @@ class Keys:
     def _opaque(self, part: Opaque, source: int) -> Key | None:
         if not is_delta(part):
             return Key("opaque", source)
-        if part.kind == "citations_delta":
-            return Key("text", source)
         return next((key for kind in _OTHER if self._begun(key := Key(kind, source))), None)
 
 
@@ -76,6 +75,31 @@ def own(part: Opaque) -> bool:
     """Whether it was read from this dialect: there, `data` is an object that says its kind itself."""
     kind = part.data.get("type") if isinstance(part.data, dict) else None
     return isinstance(kind, str) and (kind == part.kind or f"{kind}_delta" == part.kind)
+
+
+def read_citation(told: Any, index: int) -> Citation:
+    """https://platform.claude.com/docs/en/build-with-claude/citations: of the whole block, in any of its forms."""
+    said = told if isinstance(told, dict) else {}
+    title, source = said.get("title", said.get("document_title")), said.get("url", said.get("source"))
+    quote = said.get("cited_text")
+    return Citation(
+        url=source if isinstance(source, str) and source.startswith(("http://", "https://")) else None,
+        title=title if isinstance(title, str) else None,
+        quote=quote if isinstance(quote, str) else None,
+        block=index,
+        origin=MESSAGES,
+        data=told,
+    )
+
+
+def write_citation(part: Citation) -> dict[str, Any] | None:
+    """As it came, or as a page that was found; `None` for what has no address."""
+    if part.origin == MESSAGES and isinstance(part.data, dict):
+        return dict(part.data)
+    if part.url is None:
+        return None
+    said = {"url": part.url, "title": part.title, "cited_text": part.quote or part.words or "", "encrypted_index": ""}
+    return {"type": "web_search_result_location", **said}
 
 
 def gather_fields(part: Opaque, found: dict[str, dict[str, Any]]) -> None:

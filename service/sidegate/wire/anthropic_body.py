@@ -9,6 +9,7 @@ from msgspec.json import Decoder
 from msgspec.json import Encoder as JsonEncoder
 
 from sidegate.contract.meaning import (
+    Citation,
     Finish,
     Opaque,
     Reasoning,
@@ -19,7 +20,7 @@ from sidegate.contract.meaning import (
     ToolCall,
     Usage,
 )
-from sidegate.wire.anthropic_block import Key, Keys, gather_fields, is_delta, own
+from sidegate.wire.anthropic_block import MESSAGES, Key, Keys, gather_fields, is_delta, own, write_citation
 from sidegate.wire.anthropic_reply import read_whole
 from sidegate.wire.anthropic_usage import stop_fields, write_usage
 from sidegate.wire.body import UNREADABLE
@@ -81,15 +82,18 @@ class AnthropicAssembler:
                 gather_fields(part, self._fields)
             case Opaque(kind="block", block=int(source)) if own(part):
                 self._of_call[source] = {key: value for key, value in part.data.items() if key != "type"}
-            case Text(choice=0) | RefusalText(choice=0) | Reasoning(choice=0) | ToolCall(choice=0) | Opaque(choice=0):
-                key = self._keys.of(part)
-                if key is None:
-                    return
-                if key not in self._blocks:
-                    self._blocks[key] = _Block(key, self._of_call.pop(key.source, {}))
-                self._blocks[key].add(part)
+            case _ if getattr(part, "choice", None) == 0:
+                self._place(part)
             case _:
                 return
+
+    def _place(self, part: Part) -> None:
+        key = self._keys.of(part)
+        if key is None:
+            return
+        if key not in self._blocks:
+            self._blocks[key] = _Block(key, self._of_call.pop(key.source, {}))
+        self._blocks[key].add(part)
 
     def _over(self, base: bytes) -> bytes:
         """The parts over the body they were once read from: what they leave as it was keeps its bytes."""
@@ -138,6 +142,9 @@ class _Block:
             case ToolCall():
                 self.arguments.append(part.arguments)
                 self.id, self.name = self.id or part.id, self.name or part.name
+            case Citation() if (citation := write_citation(part)) is not None:
+                if part.origin == MESSAGES or citation not in self.citations:
+                    self.citations.append(citation)
             case Opaque():
                 self._add_opaque(part)
             case _:
@@ -149,7 +156,7 @@ class _Block:
         match self.key.kind:
             case "text":
                 cited = {"citations": self.citations} if self.citations else {}
-                return {"type": "text", "text": text, **cited} if text else None
+                return {"type": "text", "text": text, **cited} if text or cited else None
             case "thinking":
                 said = text or self.signature
                 return {"type": "thinking", "thinking": text, "signature": self.signature or ""} if said else None
@@ -162,7 +169,7 @@ class _Block:
                 return {**self.data, "input": _arguments(arguments)} if arguments else self.data
 
     def over(self, before: dict[Key, _Block], old: list[Raw]) -> Raw | dict[str, Any] | None:
-        """The block over the one it was read from; citations point into a text, and go when it has changed."""
+        """The block over the one it was read from."""
         was = before.get(self.key)
         if was is None:
             return self.content()
@@ -174,8 +181,10 @@ class _Block:
             return None
         kept = _decode(raw)
         if self.key.kind == "text":
+            # What is cited as it was would say of the old text what is no longer said.
             kept.pop("citations", None)
-            said.pop("citations", None)
+            cited = [citation for citation in said.pop("citations", ()) if citation not in was.citations]
+            said |= {"citations": cited} if cited else {}
         return kept | said
 
     def _said(self) -> tuple[Any, ...]:
@@ -192,9 +201,6 @@ class _Block:
     def _add_opaque(self, part: Opaque) -> None:
         if not is_delta(part):
             self.data = dict(part.data)
-            return
-        if part.kind == "citations_delta":
-            self.citations.append(part.data.get("citation"))
             return
         for name, value in part.data.items():
             if name != "type":

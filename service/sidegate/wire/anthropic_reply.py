@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidegate.contract.meaning import BlockEnd, End, Finish, Opaque, Reasoning, Report, Start, Text, ToolCall
 from sidegate.wire import anthropic_event as wire
+from sidegate.wire.anthropic_block import read_citation
 from sidegate.wire.anthropic_usage import COUNTS, lossy, read_stop
 from sidegate.wire.seals import ANTHROPIC, unmarked
 
@@ -102,6 +103,8 @@ def _block_delta(event: wire.Event, data: bytes) -> tuple[Part, ...]:
             return (Reasoning(delta.thinking or "", block=event.index),)
         case "signature_delta":
             return (_thought(None, delta.signature, event.index),)
+        case "citations_delta":
+            return (read_citation(wire.read_object(data)["delta"].get("citation"), event.index),)
         case kind:
             return (Opaque(_delta_kind(kind), block=event.index, data=wire.read_object(data)["delta"]),)
 
@@ -134,13 +137,7 @@ def _whole_block(block: wire.Block, index: int, said: dict[str, Any]) -> list[Pa
         case "text":
             cited = said.get("citations")
             citations = cited if isinstance(cited, list) else []
-            return [
-                *(
-                    Opaque("citations_delta", block=index, data={"type": "citations_delta", "citation": citation})
-                    for citation in citations
-                ),
-                Text(block.text or "", block=index),
-            ]
+            return [Text(block.text or "", block=index), *(read_citation(citation, index) for citation in citations)]
         case "thinking":
             return [_thought(block.thinking, block.signature, index)]
         case "redacted_thinking":

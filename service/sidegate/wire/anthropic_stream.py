@@ -13,6 +13,7 @@ from msgspec.json import Encoder as JsonEncoder
 
 from sidegate.contract.meaning import (
     BlockEnd,
+    Citation,
     Comment,
     End,
     Finish,
@@ -26,7 +27,7 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.wire import sse
-from sidegate.wire.anthropic_block import Key, Keys, gather_fields, is_delta, own
+from sidegate.wire.anthropic_block import MESSAGES, Key, Keys, gather_fields, is_delta, own, write_citation
 from sidegate.wire.anthropic_usage import stop_fields, write_usage
 from sidegate.wire.seals import ANTHROPIC, marked
 
@@ -58,6 +59,7 @@ class AnthropicEncoder:
         self._next = 0
         self._keys = Keys(self._is_begun)
         self._waiting: dict[Key, list[Part]] = {}
+        self._cited: list[Citation] = []
         self._out: list[bytes] = []
 
     def encode(self, parts: Iterable[Part]) -> bytes:
@@ -96,6 +98,10 @@ class AnthropicEncoder:
             case BlockEnd(choice=0):
                 self._end_block(part)
             case Reasoning(choice=0) | RefusalText(choice=0) | ToolCall(choice=0) | Opaque(choice=0):
+                self._content(part)
+            case Citation(choice=0) if part.origin == MESSAGES or part not in self._cited:
+                # Gemini tells its sources again and again.
+                self._cited.append(part)
                 self._content(part)
             case _:
                 return
@@ -140,8 +146,8 @@ class AnthropicEncoder:
         match part:
             case Text() | RefusalText():
                 return {"type": "text", "text": ""} if part.text else None
-            case Opaque(kind="citations_delta"):
-                return {"type": "text", "text": "", "citations": []}
+            case Citation():
+                return {"type": "text", "text": "", "citations": []} if write_citation(part) is not None else None
             case Reasoning(redacted=str(data)):
                 return {"type": "redacted_thinking", "data": data}
             case Reasoning():
@@ -230,4 +236,6 @@ def _deltas(part: Part) -> list[dict[str, Any]]:
             return thinking + signed
         case Opaque() if is_delta(part):
             return [dict(part.data)]
+        case Citation() if (citation := write_citation(part)) is not None:
+            return [{"type": "citations_delta", "citation": citation}]
     return []

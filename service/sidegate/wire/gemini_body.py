@@ -46,7 +46,8 @@ class GeminiAssembler:
         saying = self._saying
         content = {"parts": saying.parts.get(choice, [{"text": ""}]), "role": "model"}
         fields = without_copies(saying.fields.get(choice, {}))
-        return {"content": content, "finishReason": saying.reason(choice), "index": choice, **fields}
+        said = {"content": content, "finishReason": saying.reason(choice), "index": choice}
+        return {**said, **saying.grounded(choice), **fields}
 
     def _over(self, whole: dict[str, Any], base: bytes) -> dict[str, Any]:
         before = Saying(self._envelope)

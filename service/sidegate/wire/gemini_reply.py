@@ -28,6 +28,7 @@ from sidegate.contract.meaning import (
 from sidegate.errors import ReplyError
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.gemini_calls import Calls, Turn
+from sidegate.wire.gemini_citations import read_citations
 from sidegate.wire.gemini_event import FunctionCall, choice_index, payload, read_objects
 from sidegate.wire.gemini_usage import COUNTS, Counts, finish_name, lossy, read_finish
 from sidegate.wire.seals import decoded
@@ -48,6 +49,7 @@ Turns = tuple[Turn | None, ...]
 
 _SAID = frozenset(("candidates", "usageMetadata", "modelVersion", "responseId"))
 _OF_CANDIDATE = frozenset(("content", "finishReason", "index"))
+_CITES = frozenset(("groundingMetadata", "citationMetadata"))
 _WORDS = frozenset(("text", "thought", "thoughtSignature", "functionCall"))
 
 
@@ -85,8 +87,12 @@ class _Reading:
         for place, candidate in enumerate(_dicts(said.get("candidates"))):
             choice = choice_index(candidate.get("index"), place)
             content = candidate.get("content")
-            for part in _dicts(content.get("parts")) if isinstance(content, dict) else ():
-                yield from self._part(part, choice)
+            parts = [
+                said
+                for part in (_dicts(content.get("parts")) if isinstance(content, dict) else ())
+                for said in self._part(part, choice)
+            ]
+            yield from _with_citations(parts, candidate, choice, whole=whole) if _CITES & candidate.keys() else parts
             yield from _fields(candidate, choice)
             name = finish_name(candidate.get("finishReason"))
             over = over or name is not None
@@ -140,6 +146,13 @@ class _Reading:
         except UNREADABLE as error:
             raise ReplyError("The provider sent a function call that is none.") from error
         return self._calls.take(choice, call)
+
+
+def _with_citations(parts: list[Part], candidate: dict[str, Any], choice: int, *, whole: bool) -> list[Part]:
+    """With what is cited right behind the text: what follows may close its block."""
+    text = "".join(part.text for part in parts if type(part) is Text) if whole else None
+    at = max((place + 1 for place, part in enumerate(parts) if type(part) is Text), default=0)
+    return [*parts[:at], *read_citations(candidate, choice, TEXT, text), *parts[at:]]
 
 
 def _signed(text: str, choice: int, block: int, written: str | None) -> Reasoning:

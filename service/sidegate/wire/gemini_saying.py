@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from sidegate.contract.meaning import (
     BlockEnd,
+    Citation,
     Finish,
     Opaque,
     Part,
@@ -26,7 +27,9 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.wire.body import UNREADABLE
+from sidegate.wire.citing import Cited
 from sidegate.wire.dialect import Envelope
+from sidegate.wire.gemini_citations import grounding
 from sidegate.wire.gemini_reply import CANDIDATE, PART, REPLY, USAGE
 from sidegate.wire.gemini_usage import finish_name, read_finish, write_finish, write_usage
 from sidegate.wire.seals import encoded
@@ -64,6 +67,7 @@ class Saying:
         """Fields of the reply that have no word."""
         self.counts: dict[str, Any] = {}
         """Counts that have no word."""
+        self.cited = Cited()
         self._kept: dict[int, str] = {}
         self._open: dict[tuple[int, int], _Call] = {}
         self._thinking: set[tuple[int, int]] = set()
@@ -72,6 +76,7 @@ class Saying:
     def take(self, part: Part) -> None:
         if type(part) is Text:
             # Nearly every part: past the long way below.
+            self.cited.say(part.text, part.choice, part.block)
             self._text(part.text, part.choice)
             return
         match part:
@@ -89,6 +94,8 @@ class Saying:
                 self.usage = part.usage if self.usage is None else self.usage.merge(part.usage)
             case Opaque():
                 self._aside(part)
+            case Citation():
+                self.cited.cite(part)
             case Start():
                 self.start = Start(self.start.id or part.id, self.start.model or part.model)
             case _:
@@ -121,6 +128,11 @@ class Saying:
             # Our input includes what tools read; the total does too.
             counts["promptTokenCount"] = max(0, counts["promptTokenCount"] - tools)
         return {**counts, **self.counts}
+
+    def grounded(self, choice: int) -> dict[str, Any]:
+        """The field of a candidate that says what it cites."""
+        found = grounding(self.cited, choice)
+        return {} if found is None else {"groundingMetadata": found}
 
     def reason(self, choice: int) -> str:
         """The `finishReason`, the one that was read where it means the same."""

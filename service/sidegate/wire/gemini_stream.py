@@ -71,6 +71,7 @@ class GeminiEncoder:
                 "content": {"parts": [{"text": ""}], "role": "model"},
                 "finishReason": saying.reason(choice),
                 "index": choice,
+                **saying.grounded(choice),
             }
             for choice in choices
         ]

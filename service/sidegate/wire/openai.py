@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from sidegate.contract.meaning import FinishReason, Usage
+from sidegate.contract.meaning import Citation, FinishReason, Usage
 from sidegate.errors import ProviderError, ReplyError, SidegateError
 from sidegate.wire import faults, sse
+from sidegate.wire.citing import Placed
 from sidegate.wire.dialect import InBody
 
 DONE = b"data: [DONE]\n\n"
@@ -107,6 +108,32 @@ def write_usage(usage: Usage) -> dict[str, Any] | None:
             audio_tokens=usage.audio_output_tokens,
         ),
     }
+
+
+def read_citation(told: dict[str, Any], choice: int, block: int, origin: str, data: Any) -> Citation:
+    """From a `url_citation`; `data` is the whole annotation."""
+    url, title = told.get("url"), told.get("title", told.get("filename"))
+    start, end = told.get("start_index"), told.get("end_index")
+    placed = type(start) is int and type(end) is int and 0 <= start <= end
+    return Citation(
+        url=url if isinstance(url, str) else None,
+        title=title if isinstance(title, str) else None,
+        start=start if placed else None,
+        end=end if placed else None,
+        choice=choice,
+        block=block,
+        origin=origin,
+        data=data,
+    )
+
+
+def write_citation(placed: Placed) -> dict[str, Any] | None:
+    """A `url_citation`; `None` for what has no address, as documents that were sent along."""
+    citation, start, end = placed
+    if citation.url is None:
+        return None
+    title = citation.title or citation.url
+    return {"start_index": start, "end_index": end, "title": title, "url": citation.url}
 
 
 def merged(before: Usage | None, later: Usage) -> Usage:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sidegate.contract.meaning import (
+    Citation,
     Finish,
     FinishReason,
     Opaque,
@@ -22,10 +23,11 @@ from sidegate.contract.meaning import (
 )
 from sidegate.wire import openai
 from sidegate.wire.body import UNREADABLE
+from sidegate.wire.citing import Cited
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.openai_chat_details import Details
 from sidegate.wire.openai_chat_reply import OPAQUE, choice_index, read_whole, sealed_details
-from sidegate.wire.openai_chat_writer import PREFIX, Calls, call_id
+from sidegate.wire.openai_chat_writer import PREFIX, Calls, call_id, written_citations
 from sidegate.wire.openai_writer import Head
 
 
@@ -110,6 +112,7 @@ class ChatAssembler:
         self._started = False
         self._usage: Usage | None = None
         self._choices: dict[int, Gathered] = {}
+        self._cited = Cited()
 
     def add(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -121,6 +124,10 @@ class ChatAssembler:
                 self._usage = openai.merged(self._usage, part.usage)
             elif isinstance(part, Text | Reasoning | RefusalText | ToolCall | Finish | Opaque):
                 self._choices.setdefault(part.choice, Gathered()).add(part)
+                if isinstance(part, Text):
+                    self._cited.say(part.text, part.choice, part.block)
+            elif isinstance(part, Citation):
+                self._cited.cite(part)
 
     def body(self, base: bytes | None = None) -> bytes:
         """The whole body; on `base`, what the parts say otherwise is replaced, and the rest stays."""
@@ -146,8 +153,14 @@ class ChatAssembler:
         if said.calls:
             message["tool_calls"] = said.tool_calls(self._id, index)
         message.update(said.opaque)
+        if annotations := self._annotations(index):
+            message["annotations"] = annotations
         finish = openai.write_finish(said.finish or "stop")
         return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+
+    def _annotations(self, choice: int) -> list[Any]:
+        rest = self._choices[choice].opaque.get("annotations") if choice in self._choices else None
+        return [*written_citations(self._cited, choice), *(rest if isinstance(rest, list) else ())]
 
     def _rewritten(self, base: bytes) -> bytes:
         try:
@@ -170,6 +183,9 @@ class ChatAssembler:
             message = {"role": "assistant"}
         if _rewrite_words(message, before, after):
             choice.pop("logprobs", None)
+        annotations = self._annotations(index)
+        if message.get("annotations") and annotations != message["annotations"]:
+            message["annotations"] = annotations
         self._rewrite_calls(message, index, before, after)
         if after.finish is not None and after.finish != before.finish:
             choice["finish_reason"] = openai.write_finish(after.finish)

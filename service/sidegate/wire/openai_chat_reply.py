@@ -35,6 +35,7 @@ FIRST_TOOL = 3
 CHOICES_LIMIT = 1024
 """A choice index at or above it is no index, but an attempt to fill memory."""
 
+CHAT = "openai.chat"
 OPAQUE = "openai."
 """Before the key of a delta or message that has no part of its own."""
 
@@ -233,12 +234,25 @@ def _opaque(said: Said, choice: int) -> Iterator[Part]:
     if said.audio:
         yield Opaque(OPAQUE + "audio", choice, None, said.audio)
     if said.annotations:
-        yield Opaque(OPAQUE + "annotations", choice, None, said.annotations)
+        yield from _annotations(said.annotations, choice)
     if said.executed_tools:
         yield Opaque(OPAQUE + "executed_tools", choice, None, said.executed_tools)
     sealed = sealed_details(said.reasoning_details)
     if sealed:
         yield Opaque(OPAQUE + "reasoning_details", choice, None, sealed)
+
+
+def _annotations(annotations: Any, choice: int) -> Iterator[Part]:
+    """What is cited; annotations of other kinds stay as they are."""
+    rest: list[Any] = []
+    for one in annotations if isinstance(annotations, list) else [annotations]:
+        cited = one.get("url_citation") if isinstance(one, dict) else None
+        if isinstance(cited, dict) and isinstance(cited.get("url"), str):
+            yield openai.read_citation(cited, choice, TEXT, CHAT, one)
+        else:
+            rest.append(one)
+    if rest:
+        yield Opaque(OPAQUE + "annotations", choice, None, rest)
 
 
 def sealed_details(details: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sidegate.contract.meaning import (
+    Citation,
     Finish,
     Opaque,
     Part,
@@ -14,9 +15,10 @@ from sidegate.contract.meaning import (
     ToolCall,
 )
 from sidegate.wire import openai
+from sidegate.wire.citing import Cited
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.openai_chat_details import Details
-from sidegate.wire.openai_chat_reply import OPAQUE
+from sidegate.wire.openai_chat_reply import CHAT, OPAQUE
 from sidegate.wire.openai_writer import StreamWriter
 
 PREFIX = "chatcmpl-"
@@ -60,6 +62,7 @@ class ChatWriter(StreamWriter):
         self._roles: set[int] = set()
         self._calls: dict[int, Calls] = {}
         self._details = Details()
+        self._cited = Cited()
 
     def opening(self) -> bytes:
         self._roles.add(0)
@@ -67,7 +70,10 @@ class ChatWriter(StreamWriter):
 
     def choice(self, part: Part) -> dict[str, Any] | None:
         if isinstance(part, Finish):
-            return _choice(part.choice, self._delta(part.choice, {}), openai.write_finish(part.reason))
+            # What is cited is told at the end: until then nobody knows where a block ends.
+            annotations = written_citations(self._cited, part.choice)
+            delta = {"annotations": annotations} if annotations else {}
+            return _choice(part.choice, self._delta(part.choice, delta), openai.write_finish(part.reason))
         said = self._said(part)
         if said is None:
             return None
@@ -76,8 +82,12 @@ class ChatWriter(StreamWriter):
 
     def _said(self, part: Part) -> tuple[int, dict[str, Any]] | None:
         match part:
-            case Text(text, choice):
+            case Text(text, choice, block):
+                self._cited.say(text, choice, block)
                 return choice, {"content": text}
+            case Citation():
+                self._cited.cite(part)
+                return None
             case Reasoning():
                 return self._thought(part)
             case RefusalText(text, choice):
@@ -114,6 +124,17 @@ class ChatWriter(StreamWriter):
         # Clients answer by id: a call that came without one is given one.
         id = call.id or call_id(self._call_id, call.choice, index)
         return {"index": index, "id": id, "type": "function", "function": {"name": call.name or "", **function}}
+
+
+def written_citations(cited: Cited, choice: int) -> list[dict[str, Any]]:
+    """The annotations of a choice: as they came where they came from a chat, and still fit."""
+    found: list[dict[str, Any]] = []
+    for placed in cited.placed(choice):
+        if placed.citation.origin == CHAT and placed.citation.data is not None:
+            found.append(placed.citation.data)
+        elif (told := openai.write_citation(placed)) is not None:
+            found.append({"type": "url_citation", "url_citation": told})
+    return found
 
 
 def call_id(envelope_id: str, choice: int, index: int) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sidegate.wire.openai_responses_reply import digest
+from sidegate.contract.meaning import Citation
+from sidegate.wire.citing import place
+from sidegate.wire.openai import write_citation
+from sidegate.wire.openai_responses_reply import RESPONSES
 
 Say = Callable[[str, dict[str, Any]], None]
 """Tells of an event: its type and its fields."""
@@ -20,7 +23,9 @@ class Piece:
         self.block = block
         self.said: list[str] = []
         self.open = True
-        self.cited: dict[str, Any] = {}
+        self.where: dict[str, Any] = {}
+        """Its place, for events."""
+        self.cited: list[Citation] = []
 
     @property
     def text(self) -> str:
@@ -28,11 +33,15 @@ class Piece:
 
     @property
     def annotations(self) -> list[Any]:
-        """Those that came with the text, where it is still the text that they point into."""
-        if not self.cited or self.cited.get("digest") != digest(self.text):
-            return []
-        found = self.cited.get("annotations")
-        return found if isinstance(found, list) else []
+        """What is cited: as it came where it came from this dialect, and still fits."""
+        text = self.text if self.cited else ""
+        found: list[Any] = []
+        for citation in self.cited:
+            if citation.origin == RESPONSES and citation.data is not None:
+                found.append(citation.data)
+            elif (told := write_citation(place(citation, text, 0, len(text)))) is not None:
+                found.append({"type": "url_citation", **told})
+        return found
 
     def part(self, *, begun: bool = False) -> dict[str, Any]:
         """The part; `begun`: as it begins, with nothing in it."""
@@ -123,7 +132,7 @@ class Pieced(Item):
         piece = Piece(kind, block)
         self.pieces.append(piece)
         at = "summary_index" if summed else "content_index"
-        self._where = {"item_id": self.id, "output_index": self.index, at: place}
+        self._where = piece.where = {"item_id": self.id, "output_index": self.index, at: place}
         self._say("response." + _NAMES[kind][0], {**self._where, "part": piece.part(begun=True)})
         return piece
 
@@ -132,14 +141,31 @@ class Pieced(Item):
         if piece is None:
             return
         piece.open = False
-        for number, annotation in enumerate(piece.annotations if piece.kind == "output_text" else ()):
-            told = {**self._where, "annotation_index": number, "annotation": annotation}
-            self._say("response.output_text.annotation.added", told)
+        self._annotate(piece, 0)
         text = {"refusal": piece.text} if piece.kind == "refusal" else {"text": piece.text}
         logprobs: dict[str, Any] = {"logprobs": []} if piece.kind == "output_text" else {}
         _, _, done, part_done = _NAMES[piece.kind]
         self._say("response." + done, {**self._where, **text, **logprobs})
         self._say("response." + part_done, {**self._where, "part": piece.part()})
+
+    def cite(self, citation: Citation) -> bool:
+        """A text of this item rests on it; whether it has such a text. Behind the end of a text it is told at once."""
+        piece = next((one for one in reversed(self.pieces) if one.block == citation.block), None)
+        if piece is None or piece.kind != "output_text":
+            return False
+        if citation not in piece.cited:
+            told = len(piece.annotations)
+            piece.cited.append(citation)
+            if not piece.open:
+                self._annotate(piece, told)
+        return True
+
+    def _annotate(self, piece: Piece, first: int) -> None:
+        """Tells what a text rests on, from this number on."""
+        for number, annotation in enumerate(piece.annotations if piece.cited else ()):
+            if number >= first:
+                told = {**piece.where, "annotation_index": number, "annotation": annotation}
+                self._say("response.output_text.annotation.added", told)
 
     def parts(self, *kinds: str) -> list[dict[str, Any]]:
         return [piece.part() for piece in self.pieces if piece.kind in kinds]

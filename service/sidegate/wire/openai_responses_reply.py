@@ -8,7 +8,6 @@ lost where the reply is written in this dialect again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -27,8 +26,11 @@ from sidegate.contract.meaning import (
     ToolCall,
 )
 from sidegate.wire import openai_responses_event as wire
+from sidegate.wire.openai import read_citation
 from sidegate.wire.openai_responses_usage import KNOWN, read_finish, read_usage
 from sidegate.wire.seals import OPENAI, unmarked
+
+RESPONSES = "openai.responses"
 
 _SAID = frozenset(
     ("id", "object", "created_at", "model", "output", "status", "error", "incomplete_details", "usage"),
@@ -100,11 +102,6 @@ def finish_of(response: wire.Response, items: list[wire.Item], before: Before = 
 def pieces(content: Any) -> list[dict[str, Any]]:
     """The parts of a content or a summary."""
     return [piece for piece in content if isinstance(piece, dict)] if isinstance(content, list) else []
-
-
-def digest(text: str) -> str:
-    """Tells whether a text is still the one that was cited, and not what it says."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _created(event: wire.Event, before: Before) -> Iterator[Part]:
@@ -201,9 +198,8 @@ def _message(item: wire.Item, block: int, before: Before) -> Iterator[Part]:
                 yield Text(text, block=own)
             if refusal and isinstance(refusal, str):
                 yield RefusalText(refusal, block=own)
-        if piece.get("annotations") and isinstance(text, str):
-            cited = {"annotations": piece["annotations"], "digest": digest(text)}
-            yield Opaque(wire.CITED, block=own, data=cited)
+        for told in pieces(piece.get("annotations")):
+            yield read_citation(told, 0, own, RESPONSES, told)
         yield BlockEnd(block=own)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sidegate.contract.meaning import (
     BlockEnd,
+    Citation,
     Comment,
     End,
     Finish,
@@ -71,6 +72,8 @@ class ResponsesWriter:
         self._placed: list[CallItem] = []
         self._by_block: dict[int, list[CallItem]] = {}
         self._spoken: Pieced | None = None
+        self._citing: dict[int, list[Citation]] = {}
+        """What was told of texts that have not begun."""
 
     def say(self, kind: str, fields: dict[str, Any]) -> None:
         """Tells of an event. A body has none."""
@@ -120,6 +123,8 @@ class ResponsesWriter:
             case Text(text, 0, block):
                 if text:
                     self._piece(MessageItem, "output_text", block, text)
+                    for citation in self._citing.pop(block, ()) if self._citing else ():
+                        self._cite(citation)
             case RefusalText(text, 0, block):
                 if text:
                     self._piece(MessageItem, "refusal", block, text)
@@ -131,6 +136,8 @@ class ResponsesWriter:
                 self._opaque(part)
             case BlockEnd(choice=0):
                 self._end_block(part.block)
+            case Citation(choice=0):
+                self._cite(part)
             case _:
                 self._aside(part)
 
@@ -250,8 +257,6 @@ class ResponsesWriter:
                 self._own_item(number, data)
             case wire.ITEM_DONE:
                 self._own_item_done(number, data)
-            case wire.CITED:
-                self._cite(number, part.block, data)
             case wire.EVENT:
                 self._own_event(data)
             case _:
@@ -285,11 +290,12 @@ class ResponsesWriter:
         if isinstance(item, ReasoningItem) and item.open:
             item.another("summary_text", block)
 
-    def _cite(self, number: int, block: int | None, data: dict[str, Any]) -> None:
-        item = self._own.get(number)
-        piece = item.last if isinstance(item, MessageItem) and item.open else None
-        if piece is not None and piece.block == block:
-            piece.cited = data
+    def _cite(self, citation: Citation) -> None:
+        """What a text rests on: told with the end of the text, or behind it, or kept until the text comes."""
+        for item in reversed(self.items):
+            if isinstance(item, MessageItem) and item.cite(citation):
+                return
+        self._citing.setdefault(citation.block, []).append(citation)
 
     def _own_event(self, data: dict[str, Any]) -> None:
         """An event as it came, with the number that its item has here; without it where the item is not told."""

@@ -1,7 +1,7 @@
 """What a reply rests on, and files it brings, as chunks of a UI message: `source-url`, `source-document`, `file`.
 
-The meaning has no words for them, so they are found in what providers say aside: citations of Anthropic, annotations of
-OpenAI, grounding and inline data of Gemini, images that OpenAI's tool made. A source is told once. An address that is
+Citations are words of the meaning; the rest is found in what providers say aside: annotations of other kinds of OpenAI,
+grounding and inline data of Gemini, images that OpenAI's tool made. A source is told once. An address that is
 none of the web's is left out: a page makes links of them.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sidegate.contract.meaning import Opaque
+from sidegate.contract.meaning import Citation, Opaque
+from sidegate.wire.anthropic_block import MESSAGES
 from sidegate.wire.gemini_reply import CANDIDATE, PART
 from sidegate.wire.openai_chat_reply import OPAQUE
-from sidegate.wire.openai_responses_event import CITED, ITEM_DONE
+from sidegate.wire.openai_responses_event import ITEM_DONE
 
 _WEB = ("http://", "https://")
 _BYTES = "application/octet-stream"
@@ -27,9 +28,9 @@ class Sources:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def of(self, part: Opaque) -> Iterator[Chunk]:
+    def of(self, part: Opaque | Citation) -> Iterator[Chunk]:
         """The chunks for what `part` tells; `kind` is their type."""
-        for chunk in _chunks(part.kind, part.data):
+        for chunk in _chunks(part.kind, part.data) if isinstance(part, Opaque) else _citation(part):
             what = chunk.get("url") or chunk.get("title")
             if chunk["kind"] == "file":
                 yield chunk
@@ -38,14 +39,17 @@ class Sources:
                 yield {"kind": chunk.pop("kind"), "sourceId": f"source_{len(self._told)}", **chunk}
 
 
+def _citation(part: Citation) -> Iterator[Chunk]:
+    """By its address; documents without one by what their provider says of them."""
+    if part.url is not None and part.url.startswith(_WEB):
+        yield _url(part.url, part.title)
+    elif isinstance(part.data, dict):
+        yield from _cited(part.data) if part.origin == MESSAGES else _annotated(part.data)
+
+
 def _chunks(kind: str, data: Any) -> Iterator[Chunk]:
     match kind, data:
-        case "citations_delta", {"citation": {} as citation}:
-            yield from _cited(citation)
         case _, [*annotations] if kind == OPAQUE + "annotations":
-            for annotation in annotations:
-                yield from _annotated(annotation)
-        case _, {"annotations": [*annotations]} if kind == CITED:
             for annotation in annotations:
                 yield from _annotated(annotation)
         case _, {"groundingMetadata": {"groundingChunks": [*grounds]}} if kind == CANDIDATE:

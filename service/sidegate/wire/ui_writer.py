@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from sidegate.contract.meaning import (
     BlockEnd,
+    Citation,
     Comment,
     End,
     Finish,
@@ -124,7 +125,7 @@ class UIWriter:
                 self._call(part)
             case BlockEnd(0, block):
                 self._end_block(block)
-            case Opaque(choice=0):
+            case Opaque(choice=0) | Citation(choice=0):
                 self._aside(part)
             case Finish(reason, 0):
                 self._finish = _FINISH[reason]
@@ -257,7 +258,7 @@ class UIWriter:
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
-    def _aside(self, part: Opaque) -> None:
+    def _aside(self, part: Opaque | Citation) -> None:
         for chunk in self._sources.of(part):
             self._say(**chunk)
 
