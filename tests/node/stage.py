@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from sidegate.testing import Exchange, Script, ScriptedProvider
+from tests.relaying import until
 from tests.sdk.ground import Ground
 from tests.sdk.speaking import SPEAKERS
 
@@ -49,13 +49,10 @@ class Stage:
         (exchange,) = self.providers[dialect].exchanges
         return exchange
 
-    def ended(self, calls: int = 0) -> list[str]:
-        """How the calls ended that this gateway's log has, once it has this many."""
+    def ended(self, ending: str) -> int:
+        """How many calls ended so, by this gateway's log."""
+        return sum(line["ending"] == ending for line in self.running.log.events("call"))
 
-        async def told() -> list[str]:
-            async with asyncio.timeout(5):
-                while len(lines := self.running.log.events("call")) < calls:  # noqa: ASYNC110  # nobody announces it
-                    await asyncio.sleep(0.005)
-            return [line["ending"] for line in lines]
-
-        return self.ground.do(told())
+    def ends(self, ending: str, calls: int) -> None:
+        """Wait until so many calls have ended so."""
+        self.ground.do(until(lambda: self.ended(ending) == calls))
