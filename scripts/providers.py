@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from sidegate.presets import PRESETS, Preset
 from sidegate.settings import Provider
@@ -24,6 +23,8 @@ page is generated from the presets, `service/sidegate/presets.py`; a test holds 
 providers:
   groq: {preset: groq, api_key: "${GROQ_API_KEY}"}
   azure: {preset: azure, resource: my-company, api_key: "${AZURE_OPENAI_API_KEY}"}
+  # some hosts speak Anthropic's dialect too
+  kimi: {preset: moonshot, dialect: anthropic, api_key: "${MOONSHOT_API_KEY}"}
   # all that a preset says can be said otherwise
   far: {preset: openai, base_url: "https://eu.api.openai.com/v1", responses: true, api_key: "${OPENAI_API_KEY}"}
   # a host without a preset
@@ -145,19 +146,23 @@ def _notes() -> Iterator[str]:
     for preset in PRESETS.values():
         yield f"**`{preset.name}`** ({', '.join(f'[{number}]({url})' for number, url in enumerate(preset.sources, 1))})"
         yield ""
-        if notes := [*_said(preset.settings), *preset.notes]:
+        if notes := [*_said(preset), *preset.notes]:
             yield from (f"- {note}" for note in notes)
             yield ""
 
 
-def _said(settings: Any) -> Iterator[str]:
+def _said(preset: Preset) -> Iterator[str]:
     """What a preset says that the table has no column for."""
+    settings = preset.settings
     if settings.get("api_version"):
         yield f"`api_version: {settings['api_version']}`, the latest that is not a preview."
     if settings.get("stream_usage") is False:
         yield "`stream_options` is not sent: it knows no such field, and tells usage unasked."
     for name, other in settings.get("renamed_fields", {}).items():
         yield f"`{name}` is sent as `{other}`."
+    if "anthropic" in preset.also:
+        url = preset.also["anthropic"]["base_url"]
+        yield f"Anthropic's dialect too, with `dialect: anthropic`: `{url}`."
     if settings.get("system"):
         yield f"Metrics and traces call it `{settings['system']}`."
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidegate.commands.explain import explain, lines
 from sidegate.config import ConfigErrors, Loaded, read_mapping
 from sidegate.config.completion import _VENDORS
 from sidegate.presets import PRESETS
@@ -114,6 +117,23 @@ def test_a_provider_without_preset_and_dialect_lacks_its_dialect() -> None:
     assert "missing required field `dialect`" in mistake(api_key="k")
 
 
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.also])
+def test_a_host_that_speaks_another_dialect_is_elsewhere_in_it(name: str) -> None:
+    for dialect, settings in PRESETS[name].also.items():
+        provider = resolved(preset=name, dialect=dialect, api_key="k")
+        assert (provider.dialect, provider.base_url) == (dialect, settings["base_url"])
+        assert provider.base_url != PRESETS[name].settings["base_url"]
+
+
+def test_who_names_no_preset_does_not_load_them() -> None:
+    program = (
+        "import sys; from pathlib import Path; from sidegate.config import read_mapping; import sidegate.gateway;"
+        "read_mapping({'providers': {'p': {'dialect': 'openai', 'api_key': 'k'}}, 'models': {'m': {'provider': 'p'}},"
+        "'pipelines': {'main': {}}}, {}, Path()); sys.exit('sidegate.presets' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
 # --- Azure ------------------------------------------------------------------------------------------------------------
 
 
@@ -180,3 +200,24 @@ def test_a_server_of_ones_own_may_do_without_a_key() -> None:
 def test_the_page_of_providers_is_what_the_presets_say() -> None:
     written = runpy.run_path(str(ROOT / "scripts" / "providers.py"))["page"]()
     assert (ROOT / "docs" / "providers.md").read_text() == written, "run scripts/docs"
+
+
+# --- explain ----------------------------------------------------------------------------------------------------------
+
+
+def test_explain_shows_what_a_preset_comes_to() -> None:
+    loaded = load(preset="azure_deployments", resource="acme", api_key="hunter2-hunter2", max_tokens_field="max_tokens")
+    explained = explain(loaded, {})
+    provider = explained["providers"]["p"]
+    assert provider["base_url"] == "https://acme.openai.azure.com/openai"
+    assert (provider["api_version"], provider["deployment_paths"], provider["key_header"]) == (
+        "2024-10-21",
+        True,
+        "api-key",
+    )
+    explained["routes"] = []
+    shown = "\n".join(lines(explained))
+    said = "key_header: api-key, api_version: 2024-10-21, deployment_paths: true, responses: false, max_tokens_field:"
+    assert said in " ".join(shown.split())
+    assert "azure_deployments" in shown
+    assert "hunter2" not in shown

@@ -24,6 +24,8 @@ class Preset(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     settings: Mapping[str, Any]
+    also: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings that hold where a config says another dialect, by its name: a host may speak several."""
     key: str = ""
     """The variable that usually holds the key; empty where a server of one's own needs none."""
     sources: tuple[str, ...]
@@ -32,10 +34,18 @@ class Preset(Struct, frozen=True, kw_only=True):
 
 
 def _openai(
-    name: str, title: str, url: str, key: str, *sources: str, notes: tuple[str, ...] = (), **more: Any
+    name: str,
+    title: str,
+    url: str,
+    key: str,
+    *sources: str,
+    notes: tuple[str, ...] = (),
+    anthropic: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Preset:
     settings = {"dialect": "openai", "base_url": url, **more}
-    return Preset(name=name, title=title, settings=settings, key=key, sources=sources, notes=notes)
+    also = {} if anthropic is None else {"anthropic": anthropic}
+    return Preset(name=name, title=title, settings=settings, also=also, key=key, sources=sources, notes=notes)
 
 
 _ALL = (
@@ -146,6 +156,7 @@ _ALL = (
         "DEEPSEEK_API_KEY",
         "https://api-docs.deepseek.com/",
         "https://api-docs.deepseek.com/api/create-chat-completion",
+        anthropic={"base_url": "https://api.deepseek.com/anthropic"},
         responses=True,
         renamed_fields={NEWER: OLDER},
         max_tokens_field=OLDER,
@@ -180,6 +191,8 @@ _ALL = (
         "https://api.fireworks.ai/inference/v1",
         "FIREWORKS_API_KEY",
         "https://docs.fireworks.ai/tools-sdks/openai-compatibility",
+        "https://docs.fireworks.ai/tools-sdks/anthropic-compatibility",
+        anthropic={"base_url": "https://api.fireworks.ai/inference", "key_header": "Authorization"},
         notes=("Usage comes with the last event of a stream, asked for or not.",),
     ),
     Preset(
@@ -257,6 +270,7 @@ _ALL = (
         "https://api.moonshot.ai/v1",
         "MOONSHOT_API_KEY",
         "https://platform.kimi.ai/docs/api/overview",
+        anthropic={"base_url": "https://api.moonshot.ai/anthropic", "key_header": "Authorization"},
         responses=True,
         notes=("Usage of a stream may stand in its choice.",),
         **CHAT_ONLY,
@@ -268,6 +282,7 @@ _ALL = (
         "ZAI_API_KEY",
         "https://docs.z.ai/api-reference/introduction",
         "https://docs.z.ai/guides/develop/openai/python",
+        anthropic={"base_url": "https://api.z.ai/api/anthropic", "key_header": "Authorization"},
         completions=False,
         notes=("With a coding plan: `base_url: https://api.z.ai/api/coding/paas/v4`.",),
     ),

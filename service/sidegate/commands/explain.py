@@ -156,6 +156,8 @@ def lines(explained: dict[str, Any]) -> Iterable[str]:
         yield from _plugin_lines(explained["pipelines"][route["pipeline"]])
     yield from _section("models", [(name, "->", _led(targets)) for name, targets in explained["models"].items()])
     yield from _section("providers", [_provider_row(name, item) for name, item in explained["providers"].items()])
+    presets = [_preset_row(name, item) for name, item in explained["providers"].items() if item["preset"]]
+    yield from _section("presets", presets)
     yield from _section("warnings", [(warning,) for warning in explained["warnings"]])
 
 
@@ -193,8 +195,14 @@ def _led(targets: Sequence[dict[str, Any]]) -> str:
 
 
 def _provider_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
-    preset = f"preset: {provider['preset']}" if provider["preset"] else ""
-    return name, provider["dialect"], provider["base_url"] or "-", f"key: {provider['key']}", preset
+    return name, provider["dialect"], provider["base_url"] or "-", f"key: {provider['key']}"
+
+
+def _preset_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
+    """What a preset has brought, or the config has said instead, besides dialect and URL."""
+    usual = Provider(dialect=provider["dialect"])
+    differs = {field: provider[field] for field in _QUIRKS if provider[field] != getattr(usual, field)}
+    return name, provider["preset"], _said(differs) or "-"
 
 
 def _section(title: str, rows: Sequence[tuple[str, ...]]) -> Iterable[str]:

@@ -45,9 +45,10 @@ def _over(name: str, path: Path, given: dict[str, Any], mistakes: Mistakes) -> d
         mistakes.add((*path, "preset"), unknown(name))
         return {"dialect": "openai", **given}
     known = dict(preset.settings)
-    if given.get("dialect", known["dialect"]) != known["dialect"]:
-        # A host may speak several: of another one only where it is and how it takes keys is known.
+    dialect = given.get("dialect", known["dialect"])
+    if dialect != known["dialect"]:
         known = {field: value for field, value in known.items() if field in _OF_ANY_DIALECT}
+        known |= preset.also.get(dialect, {}) if isinstance(dialect, str) else {}
     return {**known, **given}
 
 
