@@ -23,10 +23,11 @@ from sidegate_plugins._structured_watch import Relay, Watch, unfence
 OnInvalid = Literal["repair", "error", "log"]
 
 _WITH_TEXT = frozenset(("chat", "text_completion"))
-_FORMAT_FIELDS = frozenset(
-    ("response_format", "text", "output_config", "output_format", "generationConfig", "generation_config")
+_FORMAT_FIELDS = (
+    *("response_format", "text", "output_config", "output_format"),
+    *("generationConfig", "generation_config", "responseFormat"),
 )
-"""Where a body says the shape it wants: OpenAI's fields, Anthropic's, Anthropic's of old, and Gemini's."""
+"""Where a body says the shape it wants: OpenAI's fields, Anthropic's and that of old, Gemini's, the AI SDK's."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -28,7 +28,7 @@ from sidegate.contract.call import Asked
 from sidegate.errors import Refusal, SidegateError
 from sidegate.testing import KeptEvents, drive, host
 from sidegate_plugins._schema_checker import Checker, Verdict
-from sidegate_plugins.structured_output import Settings, StructuredOutput
+from sidegate_plugins.structured_output import _FORMAT_FIELDS, Settings, StructuredOutput
 from tests.plugins.calls import HandClock, a_call
 from tests.plugins.structured import FITS, MISMATCH, PERSON, Turns, answers, refusal, structured, wanting
 
@@ -490,7 +490,7 @@ async def test_a_request_that_asks_for_no_format_is_not_read_and_not_held() -> N
 
 @pytest.mark.parametrize(
     "field",
-    ["response_format", "text", "output_config", "output_format", "generationConfig", "response\\u005fformat", "tools"],
+    [*_FORMAT_FIELDS, "response\\u005fformat", "tools"],
 )
 async def test_every_place_of_the_wish_is_found(field: str) -> None:
     async with structured() as plugin:
