@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from pathlib import Path
@@ -76,6 +78,25 @@ async def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
         os.umask(before)
     assert set(modes.values()) == {0o600}, modes
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_what_is_written_after_the_file_was_opened_again_is_seen_by_others(path: Path) -> None:
+    """A second connection here must not take the first one's locks: another process that looks in would, when it goes,
+    remove the log that is written to."""
+    look = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM owners').fetchone()[0])"
+    )
+
+    def seen() -> str:
+        done = subprocess.run([sys.executable, "-c", look, str(path)], capture_output=True, text=True, timeout=60)
+        return done.stdout.strip()
+
+    with closing(SqliteDatabase(path)) as first, closing(SqliteDatabase(path)) as second:
+        first.open()
+        second.open()
+        assert seen() == "0"
+        first.execute("INSERT INTO owners (id, host, pid, beats, seen_at) VALUES ('a', 'b', 1, 1, 'c')")
+        assert seen() == "1"
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

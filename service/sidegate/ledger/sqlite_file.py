@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
@@ -69,8 +70,14 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def _make(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite would give the file the mode of the umask; its -wal and -shm take the mode of the file.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # SQLite would give the file the mode of the umask; its -wal and -shm take the mode of the file. A file that is there
+    # is not touched: closing it would drop the locks of this process's other connections (POSIX), and another process
+    # that goes would think itself the last, and take the -wal away.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
