@@ -73,6 +73,8 @@ models:
 
 - **Tokens of Entra ID** live about an hour, and the gateway does not renew them: a key that is read at the start is
   used until the next. Keys of the resource do not run out.
+- **Old versions**, before `2024-09-01-preview`, know no `stream_options`: `stream_usage: false` keeps it from them.
+  What a stream has used is then estimated, and marked.
 - **Filtered prompts** are a 400 with the code `content_filter`, in the client's dialect.
 - **Filtered answers** finish with `content_filter`: `refusal` for Anthropic's clients, `SAFETY` for Gemini's. Azure
   leaves the message out; whoever translates writes an empty one, OpenAI's clients get the bytes as they are.
@@ -158,6 +160,8 @@ def _said(preset: Preset) -> Iterator[str]:
         yield f"`api_version: {settings['api_version']}`, the latest that is not a preview."
     if settings.get("stream_usage") is False:
         yield "`stream_options` is not sent: it knows no such field, and tells usage unasked."
+    if settings.get("developer_role") is False:
+        yield "Messages of a `developer` are sent as the `system`'s."
     for name, other in settings.get("renamed_fields", {}).items():
         yield f"`{name}` is sent as `{other}`."
     if "anthropic" in preset.also:

@@ -113,6 +113,7 @@ _ALL = (
         "https://docs.mistral.ai/api",
         # Its requests know no `stream_options`; usage comes with the finish reason, unasked.
         stream_usage=False,
+        developer_role=False,
         renamed_fields={"seed": "random_seed", NEWER: OLDER},
         max_tokens_field=OLDER,
         completions=False,
@@ -158,6 +159,7 @@ _ALL = (
         "https://api-docs.deepseek.com/api/create-chat-completion",
         anthropic={"base_url": "https://api.deepseek.com/anthropic"},
         responses=True,
+        developer_role=False,
         renamed_fields={NEWER: OLDER},
         max_tokens_field=OLDER,
         system="deepseek",

@@ -79,6 +79,9 @@ class Provider(Strict, frozen=True, kw_only=True):
     stream_usage: Annotated[
         bool, Meta(description="Whether one of `openai` is asked for the usage of streams, by `stream_options`.")
     ] = True
+    developer_role: Annotated[
+        bool, Meta(description="Whether one of `openai` knows messages of a `developer`; if not, the system says them.")
+    ] = True
     renamed_fields: Annotated[
         dict[str, str],
         Meta(description="Fields of requests that one of `openai` or `openai_responses` knows by another name."),

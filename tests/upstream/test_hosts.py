@@ -151,6 +151,20 @@ async def test_a_field_that_has_the_hosts_name_stays(http: aiohttp.ClientSession
     assert (told["seed"], told["random_seed"]) == (7, 8)
 
 
+async def test_a_developer_is_the_system_where_the_host_knows_none(http: aiohttp.ClientSession) -> None:
+    turns: list[Any] = [{"role": "developer", "content": 'Be "developer".'}, {"role": "user", "content": "hi"}]
+    told = (await reached(http, PATHS["chat"], chat() | {"messages": turns}, preset="deepseek")).json["messages"]
+    assert told == [{**turns[0], "role": "system"}, turns[1]]
+    told = (await reached(http, PATHS["chat"], chat() | {"messages": turns}, preset="groq")).json["messages"]
+    assert told == turns
+
+
+async def test_messages_that_say_developer_and_are_of_none_stay(http: aiohttp.ClientSession) -> None:
+    turns = [{"role": "user", "name": "developer", "content": [{"type": "text", "text": "developer"}]}]
+    told = (await reached(http, PATHS["chat"], chat() | {"messages": turns}, preset="mistral")).json["messages"]
+    assert told == turns
+
+
 async def test_a_translated_limit_goes_by_the_hosts_word(http: aiohttp.ClientSession) -> None:
     asked = messages(False) | {"max_tokens": 70}
     groq = (await reached(http, PATHS["messages"], asked, preset="groq")).json

@@ -131,6 +131,7 @@ _QUIRKS = (
     "embeddings",
     "max_tokens_field",
     "stream_usage",
+    "developer_role",
     "renamed_fields",
     "system",
 )

@@ -26,6 +26,7 @@ _OPENAI: Mapping[str, tuple[str, ...]] = {
     "max_tokens_field": ("openai",),
     "completions": ("openai",),
     "stream_usage": ("openai",),
+    "developer_role": ("openai",),
     "deployment_paths": ("openai",),
     "embeddings": ("openai", "openai_responses"),
     "renamed_fields": ("openai", "openai_responses"),

@@ -8,7 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+import msgspec
+from msgspec import Raw
+
 from sidegate.errors import BadRequest
+from sidegate.wire.body import UNREADABLE, encode
 
 if TYPE_CHECKING:
     from sidegate.settings import Provider
@@ -16,6 +20,11 @@ if TYPE_CHECKING:
 
 _DEPLOYED: Final = frozenset({"openai.chat", "openai.completions", "openai.embeddings"})
 """Those whose classic paths on Azure name the deployment; Responses have it in the body alone."""
+
+_MESSAGES: Final = msgspec.json.Decoder(list[dict[str, Raw]])
+_DEVELOPER: Final = b'"developer"'
+_SYSTEM: Final = encode("system")
+_NOTHING: Final = Raw(b"")
 
 _SYSTEMS: Final = {"openai_responses": "openai", "gemini": "gcp.gemini"}
 """OpenTelemetry's names of vendors, where they are not those of their dialects."""
@@ -32,6 +41,8 @@ class Host:
         self._deployments = settings.deployment_paths
         self._renamed = tuple(settings.renamed_fields.items())
         self._is_asked = settings.stream_usage
+        self._knows_developers = settings.developer_role
+        self._takes_all = self._is_asked and self._knows_developers and not self._renamed
 
     def url(self, dialect: Dialect, model: str, stream: bool) -> str:
         """Raises `BadRequest` for a model that no path can hold."""
@@ -42,9 +53,14 @@ class Host:
             path = f"/deployments/{quote(model, safe='')}{path}"
         return self._base + path + self._query
 
+    def at(self, path: str, query: str = "") -> str:
+        """The URL of a path below the base, with what is asked of it."""
+        own = self._query
+        return self._base + path + own + (("&" if own else "?") + query if query else "")
+
     def fit(self, fields: Fields) -> Fields:
         """A request with the fields that the host knows. One that stands there by the other name already stays."""
-        if self._is_asked and not self._renamed:
+        if self._takes_all:
             return fields
         fitting = dict(fields)
         if not self._is_asked:
@@ -52,4 +68,18 @@ class Host:
         for name, other in self._renamed:
             if name in fitting and other not in fitting:
                 fitting[other] = fitting.pop(name)
+        if not self._knows_developers and _DEVELOPER in bytes(said := fitting.get("messages", _NOTHING)):
+            fitting["messages"] = _of_the_system(said)
         return fitting
+
+
+def _of_the_system(messages: Raw) -> Raw:
+    """Messages of which those of a developer are the system's: the older word for the same."""
+    try:
+        turns = _MESSAGES.decode(messages)
+    except UNREADABLE:
+        return messages  # is told by whoever reads it
+    for turn in turns:
+        if bytes(turn.get("role", _NOTHING)) == _DEVELOPER:
+            turn["role"] = _SYSTEM
+    return encode(turns)
