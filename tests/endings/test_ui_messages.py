@@ -458,6 +458,32 @@ async def test_a_page_that_waits_is_shown_a_sign_of_life(http: aiohttp.ClientSes
     assert read(body).texts() == TEXT
 
 
+# --- kept replies -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_reply_that_is_told_again_is_the_same_message(http: aiohttp.ClientSession) -> None:
+    async with scripted(saying("gemini")) as provider:
+        async with gateway(leads_to(provider.url, "gemini", {"use": "idempotency"})) as running:
+            found = []
+            for _ in range(2):
+                headers = {"idempotency-key": "once"}
+                async with http.post(running.url + "/api/chat", json=ASKED, headers=headers) as reply:
+                    found.append(read(await reply.read()))
+    assert found[0] == found[1]
+    assert len(provider.exchanges) == 1
+
+
+async def test_a_chat_can_be_a_job(http: aiohttp.ClientSession) -> None:
+    routes = [{"name": "main", "pipeline": "main", "default_model": "demo"}]
+    async with gateway(demo_config(jobs={}, routes=routes)) as running:
+        headers = {"Prefer": "respond-async, wait=20"}
+        async with http.post(running.url + "/api/chat", json={"messages": [HI]}, headers=headers) as reply:
+            assert reply.headers["Content-Type"].startswith("text/event-stream")
+            seen = read(await reply.read())
+    assert seen.ended
+    assert seen.message["metadata"]["model"] == "demo"
+
+
 def test_a_stream_written_from_parts_is_what_voices_say() -> None:
     """So that the tests above say with `THOUGHT` what a provider would."""
     for name in SPOKEN.values():

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sidegate.contract.call import Asked
 from sidegate.contract.plugin import Handler
+from sidegate.http.accepting import Answering, accepting
 from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.server import SERVER
 from sidegate.http.sinks import StreamSink
@@ -35,19 +36,24 @@ def ui_calls(
     """The call routes, and the one at which a page that was loaded anew asks for what is still running."""
     if "chat" not in served:
         return []
-    found: list[tuple[str, Endpoint, str]] = [
-        (route.prefix + path, UIEndpoint(service, route, handler, DIALECTS[name]).answer, "POST")
-        for path, name in PATHS.items()
-    ]
+    found: list[tuple[str, Endpoint, str]] = []
+    for path, name in PATHS.items():
+        endpoint = accepting(service, route, UIEndpoint(service, route, handler, DIALECTS[name]))
+        found.append((route.prefix + path, _with_model(endpoint, route.default_model), "POST"))
     return [*found, (route.prefix + "/api/chat/{id}/stream", _nothing_to_resume, "GET")]
+
+
+def _with_model(endpoint: Answering, default: str) -> Endpoint:
+    """An app need not name a model in the body."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await endpoint.answer(request, Placed(request.headers.get(MODEL) or default, default=True))
+
+    return answer
 
 
 class UIEndpoint(CallEndpoint):
     """One of the paths. Which protocol is spoken, the body says."""
-
-    async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
-        model = request.headers.get(MODEL) or self._route.default_model
-        return await super().answer(request, Placed(model, default=True))
 
     def _outlet(
         self, request: web.Request, call_id: str, asked: Asked, model: str, stream: bool, now: datetime
