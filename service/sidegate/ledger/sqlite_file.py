@@ -70,7 +70,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def _make(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite would give the file the mode of the umask; its -wal and -shm take the mode of the file. A file that is there
+    # SQLite would give the file the mode of the umask; its -wal and -shm take the mode of the file. One that is there
     # is not touched: closing it would drop the locks of this process's other connections (POSIX), and another process
     # that goes would think itself the last, and take the -wal away.
     try:
