@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sidegate.contract.call import Call
 from sidegate.contract.host import Counter as CounterProtocol
 from sidegate.contract.reply import Attempt, Reply
+from sidegate.errors import Ending
+from sidegate.telemetry.tally import Count, Counts, Spreads
 
 DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
@@ -24,14 +26,6 @@ STORE_TIME = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 _CALL = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
-_KINDS = (
-    ("input", "input_tokens"),
-    ("output", "output_tokens"),
-    ("cache_read", "cache_read_tokens"),
-    ("cache_write", "cache_write_tokens"),
-    ("reasoning", "reasoning_tokens"),
-)
-
 _ERRORS = frozenset(
     {
         "connect_timeout",
@@ -58,42 +52,33 @@ class Metrics:
         self._model = models
         self._children: dict[tuple[str, ...], _Children] = {}
         own = self.registry
-        self._calls = Counter("sidegate_calls", "Calls by how they ended.", (*_CALL, "ending"), registry=own)
-        self._tokens = Counter("sidegate_tokens", "Tokens, all attempts.", (*_CALL, "gen_ai_token_type"), registry=own)
-        self._cost = Counter("sidegate_cost_usd", "Cost of priced attempts.", _CALL, registry=own)
-        self._unpriced = Counter("sidegate_unpriced_attempts", "Attempts whose cost is unknown.", _CALL, registry=own)
-        self._duration = Histogram(
-            "gen_ai_client_operation_duration_seconds", "Duration of calls.", _CALL, buckets=DURATION, registry=own
+        self.calls = Counts("sidegate_calls", "Calls by how they ended.", (*_CALL, "ending"), own)
+        self.tokens = Counts("sidegate_tokens", "Tokens, all attempts.", (*_CALL, "gen_ai_token_type"), own)
+        self.cost = Counts("sidegate_cost_usd", "Cost of priced attempts.", _CALL, own)
+        self.unpriced = Counts("sidegate_unpriced_attempts", "Attempts whose cost is unknown.", _CALL, own)
+        self.duration = Spreads("gen_ai_client_operation_duration_seconds", "Duration of calls.", _CALL, DURATION, own)
+        self.first = Spreads(
+            "gen_ai_client_operation_time_to_first_chunk_seconds", "Time to the first token.", _CALL, FIRST_TOKEN, own
         )
-        self._first = Histogram(
-            "gen_ai_client_operation_time_to_first_chunk_seconds",
-            "Time to the first token.",
-            _CALL,
-            buckets=FIRST_TOKEN,
-            registry=own,
-        )
-        self._per_token = Histogram(
+        self.per_token = Spreads(
             "gen_ai_client_operation_time_per_output_chunk_seconds",
             "Time per output token after the first.",
             _CALL,
-            buckets=PER_TOKEN,
-            registry=own,
+            PER_TOKEN,
+            own,
         )
         self.in_flight = Gauge("sidegate_calls_in_flight", "Calls being processed.", registry=own)
         self.lag = Histogram(
             "sidegate_event_loop_lag_seconds", "How late the loop runs a timer.", buckets=LAG, registry=own
         )
-        self._plugin = Histogram(
-            "sidegate_plugin_seconds", "A plugin's own time per call.", ("plugin",), buckets=OWN_TIME, registry=own
-        )
+        self._plugin = Spreads("sidegate_plugin_seconds", "A plugin's own time per call.", ("plugin",), OWN_TIME, own)
         self._failures = Counter("sidegate_plugin_failures", "Exceptions in plugins.", ("plugin",), registry=own)
         self._retried = Counter(
             "sidegate_provider_reconnects", "Requests sent again on a fresh connection.", registry=own
         )
-        self._attempts = Counter(
-            "sidegate_attempts", "Tries at a provider, by what went wrong.", ("provider", "error_type"), registry=own
+        self._attempts = Counts(
+            "sidegate_attempts", "Tries at a provider, by what went wrong.", ("provider", "error_type"), own
         )
-        self._tries: dict[tuple[str, str], Counter] = {}
         self._key_rests = Counter(
             "sidegate_provider_key_rests",
             "Keys put to rest, by what the provider said of them.",
@@ -105,7 +90,6 @@ class Metrics:
         )
         self._settled = Gauge("sidegate_ledger_waiting_rows", "Settled rows not yet durable.", registry=own)
         self._store_failures, self._store_seconds = _of_store(own)
-        self._plugins: dict[str, Histogram] = {}
 
     def plugin_failed(self, plugin: str) -> None:
         self._failures.labels(plugin).inc()
@@ -142,39 +126,23 @@ class Metrics:
         attempts = call.attempts
         system = attempts[-1].system if attempts else "none"
         children = self._for(call.operation, self._model(call.model), system)
-        children.ending(reply.ending.value).inc()
+        children.ending(reply.ending).value += 1
         children.duration.observe(seconds)
         for attempt in attempts:
             self._tried(attempt)
-        self._tokens_and_cost(call, children)
+            _tokens_and_cost(attempt, children)
         self._pace(call, reply, seconds, children)
         for name, own in call.notes.plugin_seconds.items():
-            histogram = self._plugins.get(name)
-            if histogram is None:
-                histogram = self._plugins[name] = self._plugin.labels(name)
-            histogram.observe(own)
+            self._plugin.child(name).observe(own)
 
     def _tried(self, attempt: Attempt) -> None:
         """A provider may say any code: only the gateway's own words become labels, the rest is its ending."""
+        if attempt.ending is Ending.COMPLETE:
+            self._attempts.child(attempt.provider, "").value += 1
+            return
         ending = attempt.ending.value if attempt.ending is not None else "failed"
         error = attempt.error if attempt.error in _ERRORS else ending
-        key = (attempt.provider, "" if ending == "complete" else str(error))
-        counter = self._tries.get(key)
-        if counter is None:
-            counter = self._tries[key] = self._attempts.labels(*key)
-        counter.inc()
-
-    def _tokens_and_cost(self, call: Call, children: _Children) -> None:
-        for attempt in call.attempts:
-            if attempt.cost is None:
-                children.unpriced.inc()
-            else:
-                children.cost.inc(attempt.cost / 1e9)
-            if attempt.usage is None:
-                continue
-            for kind, field in _KINDS:
-                if amount := getattr(attempt.usage, field):
-                    children.token(kind).inc(amount)
+        self._attempts.child(attempt.provider, str(error)).value += 1
 
     def _pace(self, call: Call, reply: Reply, seconds: float, children: _Children) -> None:
         first = call.notes.first_token
@@ -199,10 +167,24 @@ class Metrics:
             known = Counter(full, help, tuple(labels), registry=self.registry)
         return _PluginCounter(cast("Counter", known), bool(labels))
 
-    def child(self, which: str, labels: tuple[str, ...]) -> Counter | Histogram:
-        """The child of one of the metrics by call, for these labels."""
-        metric: Counter | Histogram = getattr(self, which)
-        return metric.labels(*labels)
+
+def _tokens_and_cost(attempt: Attempt, children: _Children) -> None:
+    if attempt.cost is None:
+        children.unpriced.value += 1
+    else:
+        children.cost.value += attempt.cost / 1e9
+    usage = attempt.usage
+    if usage is None:
+        return
+    for kind, amount in (
+        ("input", usage.input_tokens),
+        ("output", usage.output_tokens),
+        ("cache_read", usage.cache_read_tokens),
+        ("cache_write", usage.cache_write_tokens),
+        ("reasoning", usage.reasoning_tokens),
+    ):
+        if amount:
+            children.token(kind).value += amount
 
 
 def _of_store(registry: CollectorRegistry) -> tuple[Counter, Histogram]:
@@ -227,22 +209,22 @@ class _Children:
     def __init__(self, metrics: Metrics, labels: tuple[str, ...]) -> None:
         self._metrics = metrics
         self._labels = labels
-        self.duration = cast("Histogram", metrics.child("_duration", labels))
-        self.first = cast("Histogram", metrics.child("_first", labels))
-        self.per_token = cast("Histogram", metrics.child("_per_token", labels))
-        self.cost = cast("Counter", metrics.child("_cost", labels))
-        self.unpriced = cast("Counter", metrics.child("_unpriced", labels))
-        self._endings: dict[str, Counter] = {}
-        self._kinds: dict[str, Counter] = {}
+        self.duration = metrics.duration.child(*labels)
+        self.first = metrics.first.child(*labels)
+        self.per_token = metrics.per_token.child(*labels)
+        self.cost = metrics.cost.child(*labels)
+        self.unpriced = metrics.unpriced.child(*labels)
+        self._endings: dict[Ending, Count] = {}
+        self._kinds: dict[str, Count] = {}
 
-    def ending(self, ending: str) -> Counter:
+    def ending(self, ending: Ending) -> Count:
         if ending not in self._endings:
-            self._endings[ending] = cast("Counter", self._metrics.child("_calls", (*self._labels, ending)))
+            self._endings[ending] = self._metrics.calls.child(*self._labels, ending.value)
         return self._endings[ending]
 
-    def token(self, kind: str) -> Counter:
+    def token(self, kind: str) -> Count:
         if kind not in self._kinds:
-            self._kinds[kind] = cast("Counter", self._metrics.child("_tokens", (*self._labels, kind)))
+            self._kinds[kind] = self._metrics.tokens.child(*self._labels, kind)
         return self._kinds[kind]
 
 
