@@ -13,7 +13,7 @@ from google import genai
 from google.genai import types
 
 from sidegate.testing import Exchange
-from sidegate.testing.voices import TEXT
+from sidegate.testing.voices import TEXT, VOICES, WORDS
 from tests.node.stage import DIALECTS, Stage
 from tests.relaying import DONE, ROLE, STOP, delta, event
 from tests.sdk.plain import asked
@@ -223,3 +223,44 @@ def test_a_choice_that_a_filter_emptied_has_no_message_and_is_heard_as_filtered(
         "gemini": lambda: told.json["candidates"][0]["finishReason"] == "SAFETY",
     }
     assert ends[speaks](), told.body
+
+
+@each_client
+def test_anthropics_padding_is_no_part_of_what_it_says(stage: Stage, speaks: str) -> None:
+    """It puts spaces behind the JSON of its events."""
+    voice = VOICES["anthropic"]
+
+    async def says(exchange: Exchange) -> None:
+        whole = [*voice.begins(*WORDS), *voice.ends(voice.usage((7, 2)))]
+        await exchange.stream(*(each.replace(b"}\n\n", b"}       \n\n") for each in whole))
+
+    stage.plays("anthropic", says)
+    assert text_of(speaks, streamed(stage, speaks, "anthropic").events) == TEXT
+
+
+@pytest.mark.parametrize("speaks", ["openai", "openai_responses", "anthropic"])
+def test_arguments_that_vertex_streams_by_their_paths_are_gathered(stage: Stage, speaks: str) -> None:
+    def said(call: dict[str, Any], **more: Any) -> bytes:
+        content = {"role": "model", "parts": [{"functionCall": call}]}
+        return event({"candidates": [{"index": 0, "content": content, **more}], "responseId": "g"})
+
+    def piece(text: str) -> dict[str, Any]:
+        return {"willContinue": True, "partialArgs": [{"jsonPath": "$.city", "stringValue": text}]}
+
+    async def says(exchange: Exchange) -> None:
+        opened = said({"name": "weather", "id": "c1", "willContinue": True})
+        await exchange.stream(opened, said(piece("Zür")), said(piece("ich")), said({}, finishReason="STOP"))
+
+    stage.plays("gemini", says)
+    told = [json.loads(each["data"]) for each in streamed(stage, speaks, "gemini").events if each["data"] != "[DONE]"]
+    assert json.loads("".join(arguments_of(speaks, told))) == {"city": "Zürich"}
+
+
+def arguments_of(speaks: str, told: list[Any]) -> list[str]:
+    """The pieces of the arguments of the one call in a stream."""
+    if speaks == "openai":
+        calls = [call for each in told for call in each["choices"][0]["delta"].get("tool_calls") or []]
+        return [call["function"]["arguments"] for call in calls]
+    if speaks == "openai_responses":
+        return [each["delta"] for each in told if each["type"] == "response.function_call_arguments.delta"]
+    return [each["delta"].get("partial_json", "") for each in told if each["type"] == "content_block_delta"]
