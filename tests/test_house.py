@@ -139,9 +139,10 @@ def test_plugins_open_no_connection_of_their_own() -> None:
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_module_imports_alone_and_without_effect() -> None:
+@pytest.mark.parametrize("share", range(4))
+def test_every_module_imports_alone_and_without_effect(share: int) -> None:
     paths = os.pathsep.join(str(folder.parent) for folder in SOURCES.values())
-    names = [name for name in modules() if not name.endswith("__main__")]
+    names = [name for name in modules() if not name.endswith("__main__")][share::4]
     done = subprocess.run(
         [sys.executable, "-B", "-W", "error", "-c", ALONE, *names],
         env={**os.environ, "PYTHONPATH": paths},
