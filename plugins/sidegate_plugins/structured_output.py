@@ -8,6 +8,7 @@ their own, each killed when it takes too long.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -23,11 +24,12 @@ from sidegate_plugins._structured_watch import Relay, Watch, unfence
 OnInvalid = Literal["repair", "error", "log"]
 
 _WITH_TEXT = frozenset(("chat", "text_completion"))
-_FORMAT_FIELDS = (
-    *("response_format", "text", "output_config", "output_format"),
-    *("generationConfig", "generation_config", "responseFormat"),
-)
-"""Where a body says the shape it wants: OpenAI's fields, Anthropic's and that of old, Gemini's, the AI SDK's."""
+_HINTS = {
+    **dict.fromkeys(("response_format", "text", "output_config", "output_format", "responseFormat"), b""),
+    **dict.fromkeys(("generationConfig", "generation_config"), b"esponse"),
+}
+"""Where a body says the shape it wants, and what is in there then: OpenAI's fields, Anthropic's and that of old, the AI
+SDK's, and Gemini's, which have much else in them."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,27 +102,24 @@ class StructuredOutput(Plugin[Settings]):
         """What the reply is held to, if anything. The request is decoded only where a field says so."""
         forms = [] if self._own is None else [self._own]
         tools: dict[str, Form] = {}
-        may_call = False
         if call.operation == "chat":
             if (shape := self._format(call)) is not None:
                 forms.append(await self._shelf.accept(_schema(shape), "response_format"))
-            if _says(call, "tools", "functions"):
-                may_call = bool(call.request.tools) and call.request.tool_choice != "none"
+            if self.settings.tools and _says(call, {"tools": b"strict"}):
                 tools = await self._tools(call)
         if not forms and not tools:
             return None
-        choices = call.request.choices or 1
-        return Wanted(tuple(forms), tools, choices, may_call)
+        request = call.request
+        may_call = bool(request.tools) and request.tool_choice != "none"
+        return Wanted(tuple(forms), tools, request.choices or 1, may_call)
 
     def _format(self, call: Call) -> ResponseFormat | None:
-        if not self.settings.response_format or not _says(call, *_FORMAT_FIELDS):
+        if not self.settings.response_format or not _says(call, _HINTS):
             return None
         shape = call.request.response_format
         return shape if shape is not None and shape.kind != "text" else None
 
     async def _tools(self, call: Call) -> dict[str, Form]:
-        if not self.settings.tools:
-            return {}
         strict = [tool for tool in call.request.tools if tool.strict]
         return {tool.name: await self._shelf.accept(tool.parameters or {}, "tools") for tool in strict}
 
@@ -208,10 +207,13 @@ class StructuredOutput(Plugin[Settings]):
         return refusal(problem, repairs, with_text=self.settings.include_text)
 
 
-def _says(call: Call, *fields: str) -> bool:
+def _says(call: Call, hints: Mapping[str, bytes]) -> bool:
     """Whether the request may have one of these fields, without decoding it."""
     asked = call.asked
-    return not asked.body or call.request_changed is not None or any(field in asked.fields for field in fields)
+    if not asked.body or call.request_changed is not None:
+        return True
+    fields = asked.fields
+    return any(hints[name] in bytes(fields[name]) for name in hints.keys() & fields.keys())
 
 
 def _schema(shape: ResponseFormat) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from sidegate.contract.call import Asked
 from sidegate.errors import Refusal, SidegateError
 from sidegate.testing import KeptEvents, drive, host
 from sidegate_plugins._schema_checker import Checker, Verdict
-from sidegate_plugins.structured_output import _FORMAT_FIELDS, Settings, StructuredOutput
+from sidegate_plugins.structured_output import _HINTS, Settings, StructuredOutput
 from tests.plugins.calls import HandClock, a_call
 from tests.plugins.structured import FITS, MISMATCH, PERSON, Turns, answers, refusal, structured, wanting
 
@@ -488,14 +488,16 @@ async def test_a_request_that_asks_for_no_format_is_not_read_and_not_held() -> N
         assert plugin._checker._idle == []
 
 
-@pytest.mark.parametrize(
-    "field",
-    [*_FORMAT_FIELDS, "response\\u005fformat", "tools"],
-)
+@pytest.mark.parametrize("field", [*_HINTS, "response\\u005fformat", "tools"])
 async def test_every_place_of_the_wish_is_found(field: str) -> None:
+    """But for what is said there of other things, nothing is decoded."""
+    hint = b"strict" if field == "tools" else _HINTS.get(field, b"")
+    body = b'{"model":"m","%s":{"r%s":1}}' % (field.encode(), hint)
     async with structured() as plugin:
         with pytest.raises(AssertionError, match="was read"):
-            await plugin(with_body(b'{"model":"m","%s":null}' % field.encode()), answers("x"))
+            await plugin(with_body(body), answers("x"))
+        if _HINTS.get(field) or field == "tools":
+            assert (await plugin(with_body(b'{"model":"m","%s":{}}' % field.encode()), answers("x"))).complete
 
 
 async def test_a_body_that_could_not_be_read_is_left_to_the_core() -> None:

@@ -344,3 +344,45 @@ async def test_a_demo_call_fits_by_itself() -> None:
             path, body = chat(stream)
             status, text, _ = await asked(client, path, {**body, "model": "demo"})
             assert status == 200, text
+
+
+# --- hostile schemas --------------------------------------------------------------------------------------------------
+
+EVIL = {"properties": {"name": {"pattern": "^(a+)+$"}}}
+HELD_UP = '{"name": "%sb"}' % ("a" * 40)
+
+
+@both
+@pytest.mark.parametrize("client", ["openai", "gemini"])
+async def test_a_bomb_leaves_other_calls_alone(client: str, stream: bool) -> None:
+    quick = {**PLUGIN, "settings": {"timeout": 0.5}}
+    config = demo_config(quick, models={"m": {"provider": "demo"}})
+    config["providers"]["demo"]["settings"]["answer"] = HELD_UP
+    path, body = CLIENTS[client](stream)
+    hostile = json.loads(json.dumps(body).replace(json.dumps(PERSON), json.dumps(EVIL)))
+    async with gateway(config) as running, aiohttp.ClientSession(running.url) as http:
+        bombs = asyncio.gather(*(asked(http, path, hostile) for _ in range(3)))
+        while not bombs.done():
+            async with asyncio.timeout(5), http.get("/v1/models") as reply:
+                assert reply.status == 200
+        for status, text, _ in await bombs:
+            assert status == 400 or (stream and status == 200)
+            assert "The schema cannot be used" in text
+
+
+async def test_no_url_of_a_schema_is_fetched() -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.reply(b"{}")
+
+    async with scripted(answer) as bait, serving("openai", FITS) as (_, told, http):
+        path, body = chat(False)
+        schema = body["response_format"]["json_schema"]["schema"]
+        status, _, _ = await asked(
+            http, path, json.loads(json.dumps(body).replace('"type": "object"', f'"$schema": "{bait.url}/draft"'))
+        )
+        assert status == 200
+        body["response_format"]["json_schema"]["schema"] = {**schema, "$ref": f"{bait.url}/schema.json"}
+        status, text, _ = await asked(http, path, body)
+        assert status == 400
+        assert "nothing is fetched" in text
+        assert (bait.connections, len(told.exchanges)) == (0, 1)
