@@ -16,12 +16,48 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "dialects" / "translati
 TEXT = Path(__file__).resolve().parent / "translation.txt"
 
 
+CLIENTS = (*PROVIDERS, "ai_sdk.ui_messages")
+ASPECTS = (
+    "text",
+    "tools",
+    "streamed tools",
+    "images",
+    "files",
+    "JSON schema",
+    "reasoning",
+    "citations",
+    "usage",
+    "errors",
+)
+OTHERWISE: Mapping[tuple[str, str, str], str] = {
+    ("gemini.generate", "*", "streamed tools"): "whole",
+    ("*", "gemini.generate", "streamed tools"): "whole",
+}
+"""By client, provider and aspect, any of which may be `*`: what is not simply so."""
+_NOTES = {"works": "works", "whole": "works: each call whole, as Gemini has them"}
+
+
+def outcome(client: str, provider: str, aspect: str) -> str:
+    """A cell of the table of features."""
+    keys = [(client, provider, aspect), (client, "*", aspect), ("*", provider, aspect)]
+    return next((OTHERWISE[key] for key in keys if key in OTHERWISE), "works")
+
+
 def page() -> str:
     """The whole page: the text, with a table in the place of each mark."""
     text = TEXT.read_text()
-    for mark, lines in (("{words}", _words()), ("{alone}", _alone())):
+    for mark, lines in (("{words}", _words()), ("{alone}", _alone()), ("{features}", _features())):
         text = text.replace(mark, "\n".join(lines))
     return text
+
+
+def _features() -> Iterator[str]:
+    rows = [
+        [TITLES[client], TITLES[provider], *(_NOTES[outcome(client, provider, aspect)] for aspect in ASPECTS)]
+        for client in CLIENTS
+        for provider in PROVIDERS
+    ]
+    return table(["client", "provider", *ASPECTS], rows)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -28,8 +28,11 @@ PATHS: Mapping[str, str] = {
     "openai.chat": "/v1/chat/completions",
     "openai.responses": "/v1/responses",
     "anthropic.messages": "/v1/messages",
+    "ai_sdk.ui_messages": "/api/chat",
 }
-CLIENTS = (*PATHS, "gemini.generate")
+UI = "ai_sdk.ui_messages"
+CLIENTS = ("openai.chat", "openai.responses", "anthropic.messages", "gemini.generate")
+"""Those that providers speak, too."""
 
 
 @dataclass
@@ -95,12 +98,13 @@ class Across:
         """Ask `model` as a client of that dialect does."""
         body = {name: json.loads(bytes(raw)) for name, raw in (asked(client) if fields is None else fields).items()}
         del body["model"]
+        stream = stream or client == UI
         if client == "gemini.generate":
             method = "streamGenerateContent?alt=sse" if stream else "generateContent"
             path = f"/v1beta/models/{model}:{method}"
         else:
             path = PATHS[client]
-            body |= {"model": model, "stream": stream} if stream else {"model": model}
+            body |= {"model": model, "stream": stream} if stream and client != UI else {"model": model}
         if client == "openai.chat" and stream:
             body["stream_options"] = {"include_usage": True}
         async with self._http.post(self.running.url + path, json=body, timeout=aiohttp.ClientTimeout(30)) as reply:
