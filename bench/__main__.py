@@ -1,4 +1,4 @@
-"""`python -m bench`: the table, or the counts."""
+"""`python -m bench`: the table, the counts, or everything that is published."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ def main(arguments: Sequence[str]) -> int:
         from bench.counting import main as counting
 
         return counting(arguments)
+    if "--publish" in arguments:
+        from bench.publish import main as publish
+
+        return publish(arguments)
     from bench.run import main as run
 
     return run(arguments)

@@ -61,6 +61,10 @@ class Callgrind:
         """Count from now on."""
         self._ask("instrumentation on")
 
+    def end(self) -> None:
+        """Count no more, and run faster, until it begins again."""
+        self._ask("instrumentation off")
+
     def zero(self) -> None:
         self._ask("zero")
 

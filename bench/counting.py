@@ -52,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _keep(lacking: str | None) -> int:
     if lacking:
         return 2
-    counts = _counted(SCENARIOS, servers(), Callgrind)
-    times = _counted(SCENARIOS, servers(), CpuTime)
+    counts = counted_all(SCENARIOS, servers(), Callgrind)
+    times = counted_all(SCENARIOS, servers(), CpuTime)
     then = kept.read()
     print(kept.render(counts, then.counts if then else {}, SCENARIOS, "instructions"))
     kept.write(Kept(kept.versions(), kept.rounded(counts, 0), kept.rounded(ratios(times, RELAY), 2)))
     return 0
 
 
-def _counted(
+def counted_all(
     scenarios: Sequence[Scenario], used: Sequence[Server], meter: type[Callgrind | CpuTime]
 ) -> dict[str, Counts]:
     return {server.name: asyncio.run(count(server, scenarios, meter)) for server in used}
@@ -68,7 +68,7 @@ def _counted(
 
 def _by_instructions(scenarios: Sequence[Scenario], used: Sequence[Server]) -> Verdict:
     then = kept.read()
-    counts = _counted(scenarios, used, Callgrind)
+    counts = counted_all(scenarios, used, Callgrind)
     print(kept.render(counts, then.counts if then else {}, scenarios, "instructions"))
     if then is None:
         return _told(Verdict.UNKNOWN, "nothing is kept yet: scripts/bench --keep")
@@ -80,7 +80,7 @@ def _by_instructions(scenarios: Sequence[Scenario], used: Sequence[Server]) -> V
 
 def _by_time(scenarios: Sequence[Scenario], used: Sequence[Server]) -> Verdict:
     then = kept.read()
-    times = _counted(scenarios, used, CpuTime)
+    times = counted_all(scenarios, used, CpuTime)
     print(kept.render(times, {}, scenarios, "ns of CPU"))
     if then is None or RELAY not in times:
         return _told(Verdict.UNKNOWN, "nothing to compare with")

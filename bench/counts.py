@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bench.callgrind import Callgrind
 from bench.lockstep import Script
@@ -23,7 +24,6 @@ from bench.traffic import Shape
 BLOCKS = 3
 """What is told is the median of so many runs of the same script in one process."""
 
-WARM = 100
 CALLS = 100
 """The ledger writes a hundred calls at once, so every block has one batch."""
 
@@ -52,6 +52,14 @@ class Meter(Protocol):
     def total(self) -> int: ...
 
 
+class Counted(NamedTuple):
+    """A server that is counted, and who calls it."""
+
+    script: Script
+    meter: Meter
+    process: Process
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One line: what is done, and for how much of it a count is told."""
@@ -62,15 +70,15 @@ class Scenario:
 
 
 async def _buffered(script: Script, meter: Meter) -> list[float]:
-    return await _per_call(script.buffered, meter)
+    return await per_call(script.buffered, meter)
 
 
 async def _short(script: Script, meter: Meter) -> list[float]:
-    return await _per_call(lambda: script.streamed(Shape(10)), meter)
+    return await per_call(lambda: script.streamed(Shape(10)), meter)
 
 
 async def _streamed(script: Script, meter: Meter) -> list[float]:
-    return await _per_call(lambda: script.streamed(Shape(100)), meter)
+    return await per_call(lambda: script.streamed(Shape(100)), meter)
 
 
 async def _flat(script: Script, meter: Meter) -> list[float]:
@@ -90,16 +98,19 @@ SCENARIOS = (
 )
 
 
-async def _per_call(call: Callable[[], Awaitable[None]], meter: Meter) -> list[float]:
+async def per_call(
+    call: Callable[[], Awaitable[None]], meter: Meter, *, calls: int = CALLS, blocks: int = BLOCKS
+) -> list[float]:
+    """Of each block; one more comes before, to warm up."""
     found = []
-    for block in range(BLOCKS + 1):
+    for block in range(blocks + 1):
         meter.zero()
-        for _ in range(CALLS if block else WARM):
+        for _ in range(calls):
             await call()
         # What comes after a call, such as the ledger's batch, is counted too.
         await asyncio.sleep(SETTLE_SECONDS)
         if block:
-            found.append(meter.total() / CALLS)
+            found.append(meter.total() / calls)
     return found
 
 
@@ -121,30 +132,33 @@ def in_batches(config: Config) -> None:
     config["ledger"] = {"batch_seconds": 10}
 
 
-async def count(server: Server, scenarios: Sequence[Scenario], meter: Callable[[Path], Meter] = Callgrind) -> Counts:
-    """Start it, have it do the scripts, and end it."""
+@asynccontextmanager
+async def counted(server: Server, meter: Callable[[Path], Meter] = Callgrind) -> AsyncIterator[Counted]:
+    """Start it, with a script's provider behind it; from then on it is counted. It is ended at the end."""
     with tempfile.TemporaryDirectory(prefix="sidegate-counts-") as name:
         directory = Path(name)
-        counted = meter(directory)
+        used = meter(directory)
         same = {**server.environ, "PYTHONHASHSEED": "0"}
-        under = replace(server, command=lambda told: counted.command(server.command(told)), environ=same)
+        under = replace(server, command=lambda told: used.command(server.command(told)), environ=same)
         async with Script() as script:
             running = await start(under, script.provider, directory, ANYWHERE)
             assert running.process is not None
             try:
-                counted.pid = running.process.pid
+                used.pid = running.process.pid
                 await script.connect(running.line)
-                counted.begin()
-                return await _all(script, counted, scenarios, running.process)
+                used.begin()
+                yield Counted(script, used, running.process)
             finally:
                 running.process.stop()
 
 
-async def _all(script: Script, meter: Meter, scenarios: Sequence[Scenario], process: Process) -> Counts:
+async def count(server: Server, scenarios: Sequence[Scenario], meter: Callable[[Path], Meter] = Callgrind) -> Counts:
+    """Have it do the scripts. What is told is the median of the blocks."""
     counts = {}
-    for scenario in scenarios:
-        counts[scenario.key] = statistics.median(await scenario.measure(script, meter))
-        process.check()
+    async with counted(server, meter) as under:
+        for scenario in scenarios:
+            counts[scenario.key] = statistics.median(await scenario.measure(under.script, under.meter))
+            under.process.check()
     return counts
 
 

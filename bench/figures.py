@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.load import Connection, Line, Load, open_streams, run
+from bench.load import Connection, Line, Load, Timed, open_streams, open_timed, run
+from bench.replies import Incomplete
 from bench.servers import Running
 from bench.traffic import BUFFERED, Shape
 
@@ -22,6 +23,8 @@ class Sizes:
     """How much of everything."""
 
     rounds: int
+    fresh_rounds: int
+    """Of what needs a process that has done nothing before."""
     at_once: int
     buffered: int
     flat: int
@@ -31,7 +34,12 @@ class Sizes:
     """Seconds of which the CPU is taken while tokens come one by one."""
     first_one: int
     first_many: int
+    timed: int
+    timed_window: float
+    """Seconds of which each token's way is taken."""
     slow: int
+    crowd: int
+    """Slow streams beside `paced` fast ones."""
     cuts: int
     settle: float
     """Seconds after a run: what a server does then (a ledger's batch of rows) is counted too."""
@@ -39,6 +47,7 @@ class Sizes:
 
 FULL = Sizes(
     rounds=5,
+    fresh_rounds=3,
     at_once=32,
     buffered=3000,
     flat=256,
@@ -47,12 +56,16 @@ FULL = Sizes(
     paced_window=4.0,
     first_one=300,
     first_many=800,
+    timed=32,
+    timed_window=3.0,
     slow=1000,
+    crowd=5000,
     cuts=40,
     settle=0.4,
 )
 QUICK = Sizes(
     rounds=1,
+    fresh_rounds=1,
     at_once=8,
     buffered=80,
     flat=16,
@@ -61,7 +74,10 @@ QUICK = Sizes(
     paced_window=0.5,
     first_one=10,
     first_many=16,
+    timed=4,
+    timed_window=0.3,
     slow=20,
+    crowd=40,
     cuts=3,
     settle=0.1,
 )
@@ -116,18 +132,54 @@ async def first_token(running: Running, sizes: Sizes) -> Values:
     return {"first_one": statistics.median(one.first) * 1000, "first_many": _percentile(many.first, 0.99) * 1000}
 
 
-async def memory(running: Running, sizes: Sizes) -> Values:
-    """Resident memory of a fresh server: idle, and while slow streams are open."""
-    if running.process is None:
-        return {}
-    values = {"ready": running.ready, "idle": running.process.resident()}
-    streams = await _bounded(open_streams(running.line, Shape(600, 1000), sizes.slow))
+async def each_token(running: Running, sizes: Sizes) -> Values:
+    """How long a token is on its way, from the provider's write to the client's read."""
+    shape = Shape(int((sizes.timed_window + 30) * 1000 / INTERVAL), INTERVAL, timed=True)
+    streams = await _bounded(open_timed(running.line, shape, sizes.timed))
     try:
-        await asyncio.sleep(sizes.settle)
-        values["slow"] = running.process.resident()
+        took = await _on_the_way(streams, sizes.timed_window)
     finally:
         _leave(streams)
+    return {"token": statistics.median(took) * 1000}
+
+
+async def fresh(running: Running, sizes: Sizes) -> Values:
+    """Of a fresh server: its start, its memory idle and under slow streams, and what those do to the fast beside."""
+    values = {} if running.process is None else {"ready": running.ready, "idle": running.process.resident()}
+    fast_shape = Shape(int(RUN_SECONDS * 1000 / INTERVAL), INTERVAL, timed=True)
+    slow_shape = Shape(RUN_SECONDS * 2, 1000)
+    slow = await _bounded(open_streams(running.line, slow_shape, sizes.slow))
+    fast: list[Timed] = []
+    try:
+        await asyncio.sleep(sizes.settle)
+        if running.process is not None:
+            values["slow"] = running.process.resident()
+        _leave(slow)
+        fast = await _bounded(open_timed(running.line, fast_shape, sizes.paced))
+        alone = await _on_the_way(fast, sizes.timed_window)
+        before = running.process.resident() if running.process is not None else 0.0
+        slow = await _bounded(open_streams(running.line, slow_shape, sizes.crowd))
+        await asyncio.sleep(sizes.settle)
+        beside = await _on_the_way(fast, sizes.timed_window)
+        if running.process is not None:
+            values["crowd"] = (running.process.resident() - before) * 1024 / sizes.crowd
+    finally:
+        _leave(slow)
+        _leave(fast)
+    values["alone"] = _percentile(alone, 0.99) * 1000
+    values["beside"] = _percentile(beside, 0.99) * 1000
     return values
+
+
+async def _on_the_way(streams: Sequence[Timed], seconds: float) -> list[float]:
+    """Of every token that comes in so many seconds."""
+    for stream in streams:
+        stream.took = []
+    await asyncio.sleep(seconds)
+    took = [each for stream in streams for each in stream.took]
+    if len(took) < len(streams) * seconds * 1000 / INTERVAL / 2:
+        raise Incomplete(f"{len(streams)} streams brought {len(took)} tokens in {seconds} s")
+    return took
 
 
 async def abort(running: Running, sizes: Sizes, provider: Line) -> Values:
@@ -175,11 +227,11 @@ async def _cut(provider: Line) -> tuple[int, float]:
     return int(count), float(last)
 
 
-def _tokens(streams: list[Connection]) -> int:
+def _tokens(streams: Sequence[Connection]) -> int:
     return sum(stream.tokens() for stream in streams)
 
 
-def _leave(streams: list[Connection]) -> None:
+def _leave(streams: Sequence[Connection]) -> None:
     for stream in streams:
         stream.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sqlite3
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +14,7 @@ import msgspec
 
 from bench import callgrind
 from bench.counts import Counts, Scenario, ratios
+from bench.machine import python_build
 from bench.servers import RELAY
 
 FILE = Path(__file__).parent / "counts.json"
@@ -66,9 +66,8 @@ class Change:
 
 def versions(instrument: str | None = None) -> dict[str, str]:
     """What a count depends on besides this code."""
-    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     found = {
-        "python": f"{platform.python_version()} {platform.python_compiler()}{' optimised' if optimised else ''}",
+        "python": python_build(),
         "machine": f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}",
         "sqlite": sqlite3.sqlite_version,
         "valgrind": instrument if instrument is not None else callgrind.version(),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from bench.replies import TOKEN, Incomplete, check_body, check_stream, unchunked
-from bench.traffic import PATH, Shape, request_body
+from bench.traffic import PATH, SENT, Shape, request_body
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -30,7 +31,10 @@ class Line:
     key: str = ""
 
     def request(self, shape: Shape, *, stream: bool) -> bytes:
-        body = request_body(shape, stream=stream)
+        return self.post(request_body(shape, stream=stream))
+
+    def post(self, body: bytes) -> bytes:
+        """A request with that body."""
         return (
             f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer {self.key or 'none'}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -75,6 +79,8 @@ class Connection(asyncio.Protocol):
             self._over.set_result(None)
         else:
             self._over.set_exception(Incomplete(f"the connection was closed after {len(self._got)} bytes"))
+            # Known now: a stream that is only watched is awaited by nobody.
+            self._over.exception()
 
     def data_received(self, data: bytes) -> None:
         got = self._got
@@ -150,6 +156,23 @@ class Connection(asyncio.Protocol):
         return Incomplete(f"a reply {what}: {bytes(self._got[:500])!r}")
 
 
+class Timed(Connection):
+    """A stream whose tokens say when they were sent: keeps how long each was on its way, and not what came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.took: list[float] = []
+        """Seconds, of each token since `restart`."""
+
+    def restart(self) -> None:
+        self.took = []
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
+        self.took += [now - float(sent) for sent in SENT.findall(data)]
+        super().data_received(data if not self.first else b"")
+
+
 async def run(line: Line, shape: Shape, *, stream: bool, count: int, at_once: int, spread: float = 0.0) -> Load:
     """`count` calls, `at_once` at a time; their starts spread over so many seconds."""
     load = Load()
@@ -180,13 +203,30 @@ async def run(line: Line, shape: Shape, *, stream: bool, count: int, at_once: in
     return load
 
 
-async def open_streams(line: Line, shape: Shape, count: int, *, at_once: int = 50) -> list[Connection]:
-    """That many streams, each with its first token come; not more than `at_once` are being opened at a time."""
-    request = line.request(shape, stream=True)
-    opened: list[Connection] = []
-    for at in range(0, count, at_once):
-        some = [Connection() for _ in range(min(at_once, count - at))]
-        await asyncio.gather(*(connection.send(line.port, request) for connection in some))
-        await asyncio.gather(*(connection.spoken() for connection in some))
-        opened += some
+async def open_streams(line: Line, shape: Shape, count: int) -> list[Connection]:
+    """That many streams, each with its first token come."""
+    opened = [Connection() for _ in range(count)]
+    await speak(line, shape, opened)
     return opened
+
+
+async def open_timed(line: Line, shape: Shape, count: int) -> list[Timed]:
+    """The same of a timed shape."""
+    opened = [Timed() for _ in range(count)]
+    await speak(line, shape, opened)
+    return opened
+
+
+async def speak(line: Line, shape: Shape, connections: Sequence[Connection], *, at_once: int = 50) -> None:
+    """Begin a stream on each; not more than `at_once` are waiting for their first token at a time. All are closed again
+    where one does not begin."""
+    request = line.request(shape, stream=True)
+    try:
+        for at in range(0, len(connections), at_once):
+            some = connections[at : at + at_once]
+            await asyncio.gather(*(connection.send(line.port, request) for connection in some))
+            await asyncio.gather(*(connection.spoken() for connection in some))
+    except BaseException:
+        for connection in connections:
+            connection.close()
+        raise

@@ -119,7 +119,8 @@ class Script:
         self.streaming: asyncio.Future[_Stepped] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
         self._client = _Client()
-        self._line = Line(0)
+        self.line = Line(0)
+        """The server that is called."""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -142,19 +143,23 @@ class Script:
 
     async def connect(self, line: Line) -> None:
         """Use that server from now on."""
-        self._line = line
+        self.line = line
         await asyncio.get_running_loop().create_connection(lambda: self._client, "127.0.0.1", line.port)
 
     async def buffered(self) -> None:
         """A call with a whole reply of 1 KB."""
-        self._client.send(self._line.request(BUFFERED, stream=False))
+        await self.ask(self.line.request(BUFFERED, stream=False), BUFFERED)
+
+    async def ask(self, request: bytes, shape: Shape) -> None:
+        """A call with that request and a whole reply."""
+        self._client.send(request)
         await self._client.events(0)
-        check_body(self._body(), BUFFERED)
+        check_body(self._body(), shape)
 
     async def begin(self, shape: Shape) -> _Stepped:
         """A stream, as far as its first piece."""
         self.streaming = asyncio.get_running_loop().create_future()
-        self._client.send(self._line.request(shape, stream=True))
+        self._client.send(self.line.request(shape, stream=True))
         async with asyncio.timeout(SECONDS):
             stream = await self.streaming
         await self._client.events(len(_EVENT.findall(stream.opening())))

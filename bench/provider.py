@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import cast
 
 from bench.loop import loop_factory
-from bench.traffic import Asked, Shape, read_request, reply_body, stream_events
+from bench.traffic import Asked, Shape, read_request, reply_body, sent_at, stream_events
 
 BURST = 8
 """Events to a write, flat out: each in an HTTP chunk of its own."""
@@ -44,6 +44,7 @@ class Provider(asyncio.Protocol):
         self._next = 0
         self._begun = 0.0
         self._interval = 0.0
+        self._timed = False
         self._timer: asyncio.Handle | None = None
         self._paused = False
 
@@ -91,6 +92,7 @@ class Provider(asyncio.Protocol):
             return
         self._pieces, self._next = self._pieces_of(asked), 1
         self._interval = asked.shape.interval / 1000
+        self._timed = asked.shape.timed
         self._transport.write(self._pieces[0])
         self._begun = self._loop.time()
         self._timer = self._loop.call_soon(self._flow)
@@ -107,7 +109,7 @@ class Provider(asyncio.Protocol):
         self._next += 1
         if self._next == len(self._pieces):
             self._pieces = []
-        self._transport.write(piece)
+        self._transport.write(sent_at(piece, time.monotonic()) if self._timed else piece)
         if not self._pieces:
             return
         if not self._interval:

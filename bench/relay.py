@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from aiohttp import web
@@ -16,6 +17,7 @@ from aiohttp import web
 from bench.loop import loop_factory
 
 KEPT = ("Content-Type", "Authorization", "Accept")
+MOST_BYTES = 16 * 2**20
 
 
 class Relay:
@@ -43,8 +45,8 @@ class Relay:
             return response
 
 
-async def serve(port: int, base: str) -> None:
-    """Serve on loopback until the process is ended."""
+async def relayed(port: int, base: str) -> None:
+    """Serve by aiohttp's client until the process is ended."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None),
@@ -52,14 +54,19 @@ async def serve(port: int, base: str) -> None:
         auto_decompress=False,
     )
     async with session:
-        app = web.Application(client_max_size=8 * 2**20)
-        app.router.add_post("/v1/chat/completions", Relay(base, session).answer)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-        await asyncio.Event().wait()
+        await serve(port, Relay(base, session).answer)
+
+
+async def serve(port: int, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+    """On loopback."""
+    app = web.Application(client_max_size=MOST_BYTES)
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
-        loop.run(serve(int(sys.argv[1]), sys.argv[2]))
+        loop.run(relayed(int(sys.argv[1]), sys.argv[2]))

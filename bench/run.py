@@ -10,13 +10,10 @@ import argparse
 import asyncio
 import dataclasses
 import os
-import platform
-import resource
 import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +23,10 @@ from bench import figures, table
 from bench.figures import FULL, QUICK, Sizes, Values
 from bench.load import Line
 from bench.loop import loop_factory
+from bench.machine import allow_sockets, machine
+from bench.peers import installed
 from bench.process import Cores, Process, pin, share_out
-from bench.servers import DIRECT, Running, Server, free_port, gateway, peer, relay, start
-
-PACKAGES = ("aiohttp", "msgspec", "uvloop", "sidegate")
+from bench.servers import DIRECT, Running, Server, free_port, gateway, lean, peer, relay, start
 
 
 class Bench:
@@ -41,6 +38,7 @@ class Bench:
         self._directory = directory
         self._cores = cores
         self._provider = Line(free_port())
+        self._direct = Running(Server(DIRECT, lambda told: ()), None, self._provider)
         self._processes: list[Process] = []
         self.rounds: dict[str, dict[str, list[float]]] = {}
 
@@ -70,18 +68,19 @@ class Bench:
 
     async def _fresh(self) -> None:
         """What needs a process that has done nothing before."""
-        for number in range(self._sizes.rounds):
-            for server in self._in_turn(self._servers, number):
-                running = await self._start(server)
+        for number in range(self._sizes.fresh_rounds):
+            for server in self._in_turn([self._direct.server, *self._servers], number):
+                running = self._direct if server.name == DIRECT else await self._start(server)
                 try:
-                    self._note(server.name, await figures.memory(running, self._sizes))
+                    values = await figures.fresh(running, self._sizes)
                 finally:
                     self._stop(running)
+                self._note(server.name, {**values, "added_crowd": values["beside"] - values["alone"]})
+            print(f"fresh round {number + 1} of {self._sizes.fresh_rounds} done", file=sys.stderr)
 
     async def _steady(self) -> None:
         """What is measured of servers that have been running."""
-        direct = Running(Server(DIRECT, lambda told: ()), None, self._provider)
-        everyone = [direct, *[await self._start(server) for server in self._servers]]
+        everyone = [self._direct, *[await self._start(server) for server in self._servers]]
         for running in everyone:
             await figures.buffered(running, QUICK)
             await figures.flat_out(running, QUICK)
@@ -96,7 +95,7 @@ class Bench:
         async def abort(running: Running, sizes: Sizes) -> Values:
             return await figures.abort(running, sizes, self._provider)
 
-        return figures.buffered, figures.flat_out, figures.one_by_one, figures.first_token, abort
+        return figures.buffered, figures.flat_out, figures.one_by_one, figures.first_token, figures.each_token, abort
 
     def _note(self, server: str, values: Values) -> None:
         for key, value in values.items():
@@ -104,7 +103,7 @@ class Bench:
 
     def _note_added(self) -> None:
         """What each server adds to the direct line, of the same round."""
-        for whole, added in (("first_one", "added_one"), ("first_many", "added_many")):
+        for whole, added in (("first_one", "added_one"), ("first_many", "added_many"), ("token", "added_token")):
             direct = self.rounds[whole][DIRECT][-1]
             for server in self._servers:
                 self._note(server.name, {added: self.rounds[whole][server.name][-1] - direct})
@@ -117,27 +116,14 @@ class Bench:
         return running
 
     def _stop(self, running: Running) -> None:
-        assert running.process is not None
-        running.process.stop()
-        self._processes.remove(running.process)
+        if running.process is not None:
+            running.process.stop()
+            self._processes.remove(running.process)
 
     @staticmethod
     def _in_turn(everyone: Sequence[Any], number: int) -> Sequence[Any]:
         """The other way round in every second round: what warms up or tires is nobody's advantage."""
         return everyone[::-1] if number % 2 else everyone
-
-
-def machine() -> dict[str, str]:
-    """What it ran on."""
-    found = {"python": platform.python_version(), "system": platform.platform(), "cores": str(os.cpu_count())}
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    found["processor"] = models[0].partition(":")[2].strip() if models else platform.machine()
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def report(bench: Bench, servers: Sequence[str], sizes: Sizes) -> dict[str, Any]:
@@ -160,6 +146,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default: {FULL.rounds}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there too")
+    parser.add_argument("--no-peers", action="store_true", help="without the servers of bench/peers.py")
     parser.add_argument(
         "--peer",
         nargs=3,
@@ -175,21 +162,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     sizes = QUICK if options.quick else FULL
     if options.rounds:
-        sizes = dataclasses.replace(sizes, rounds=options.rounds)
-    servers = [relay(), gateway(), *(peer(name, command, key) for name, key, command in options.peer)]
+        sizes = dataclasses.replace(sizes, rounds=options.rounds, fresh_rounds=options.rounds)
+    servers = [*own_and_installed(options.no_peers), *(peer(name, command, key) for name, key, command in options.peer)]
     names = [DIRECT, *(server.name for server in servers)]
-    _allow_sockets()
-    cores = share_out()
-    pin(cores.load)
-    with tempfile.TemporaryDirectory(prefix="sidegate-bench-") as directory:
-        bench = Bench(servers, sizes, Path(directory), cores)
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_measured(bench))
+    bench, sizes = measured(servers, sizes)
     print("  ".join(f"{name} {value}" for name, value in machine().items()))
     print(table.render(bench.rounds, names, sizes))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report(bench, names, sizes))) + b"\n")
     return 0
+
+
+def own_and_installed(no_peers: bool = False) -> list[Server]:
+    """The servers of every run."""
+    return [*([] if no_peers else installed()), relay(), lean(), gateway()]
+
+
+def measured(servers: Sequence[Server], sizes: Sizes) -> tuple[Bench, Sizes]:
+    """A whole run; and its sizes, where the system did not let it have as many sockets."""
+    streams = allow_sockets()
+    if sizes.crowd > streams:
+        print(f"only {streams} streams at once: the limit of open files (ulimit -n) is too low", file=sys.stderr)
+        sizes = dataclasses.replace(sizes, slow=min(sizes.slow, streams), crowd=streams)
+    before, cores = os.sched_getaffinity(0), share_out()
+    pin(cores.load)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sidegate-bench-") as directory:
+            bench = Bench(servers, sizes, Path(directory), cores)
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(_measured(bench))
+    finally:
+        os.sched_setaffinity(0, before)
+    return bench, sizes
 
 
 async def _measured(bench: Bench) -> None:
@@ -198,12 +202,6 @@ async def _measured(bench: Bench) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await bench.measure()
-
-
-def _allow_sockets() -> None:
-    """A thousand streams are two thousand sockets in a server."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

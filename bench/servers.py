@@ -24,9 +24,10 @@ from bench.traffic import BUFFERED
 
 Config = dict[str, Any]
 
-READY_SECONDS = 60
+READY_SECONDS = 240
 DIRECT = "direct"
 RELAY = "relay"
+LEAN = "lean relay"
 GATEWAY = "sidegate"
 
 
@@ -66,13 +67,25 @@ def relay() -> Server:
     return Server(RELAY, lambda told: [sys.executable, "-m", "bench.relay", str(told.port), told.provider])
 
 
-def gateway(change: Callable[[Config], None] = lambda config: None, name: str = GATEWAY) -> Server:
-    """The gateway by its own command line, with every shipped plugin on, and with what `change` makes of its config."""
+def lean() -> Server:
+    """The relay on the gateway's own transport: what is left between it and the gateway is the gateway's work."""
+    return Server(LEAN, lambda told: [sys.executable, "-m", "bench.lean_relay", str(told.port), told.provider])
+
+
+def gateway(
+    change: Callable[[Config], None] = lambda config: None,
+    *,
+    name: str = GATEWAY,
+    prepare: Callable[[Setting], None] = lambda told: None,
+) -> Server:
+    """The gateway by its own command line, with every shipped plugin on, and with what `change` makes of its config.
+    `prepare` is called before it starts."""
     key = f"sg-{secrets.token_urlsafe(32)}"
 
     def command(told: Setting) -> Sequence[str]:
         config = gateway_config(told, key)
         change(config)
+        prepare(told)
         path = told.directory / "sidegate.yaml"
         # JSON is YAML.
         path.write_bytes(msgspec.json.encode(config))

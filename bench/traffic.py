@@ -49,20 +49,22 @@ _PROMPT = (
 
 
 class Shape(NamedTuple):
-    """How the provider answers: so many tokens, one every so many milliseconds; 0 is flat out."""
+    """How the provider answers: so many tokens, one every so many milliseconds; 0 is flat out. A timed token says in
+    the place of a word when it was sent."""
 
     tokens: int
     interval: int = 0
+    timed: bool = False
 
     @property
     def model(self) -> str:
-        return f"bench-{self.tokens}-{self.interval}"
+        return f"bench-{self.tokens}-{self.interval}{'-timed' if self.timed else ''}"
 
 
 BUFFERED = Shape(tokens=96)
 """About 1 KB of reply."""
 
-_MODEL = re.compile(rb'"model"\s*:\s*"bench-(\d{1,6})-(\d{1,6})"')
+_MODEL = re.compile(rb'"model"\s*:\s*"bench-(\d{1,7})-(\d{1,6})(-timed)?"')
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _USAGE = re.compile(rb'"include_usage"\s*:\s*true')
 
@@ -96,8 +98,19 @@ def read_request(body: bytes) -> Asked | None:
     named = _MODEL.search(body)
     if named is None:
         return None
-    shape = Shape(int(named[1]), int(named[2]))
+    shape = Shape(int(named[1]), int(named[2]), named[3] is not None)
     return Asked(shape, _STREAM.search(body) is not None, _USAGE.search(body) is not None)
+
+
+UNSENT = " t0000000000.000000"
+"""In the place of a word, until the token is sent."""
+
+SENT = re.compile(rb'"content"\s*:\s*" t(\d+\.\d+)"')
+
+
+def sent_at(piece: bytes, now: float) -> bytes:
+    """A timed token with its time, `time.monotonic`, in the same number of bytes."""
+    return piece.replace(UNSENT.encode(), b" t%017.6f" % now)
 
 
 def word(number: int) -> str:
@@ -120,7 +133,7 @@ def stream_events(asked: Asked) -> list[bytes]:
     usage = ',"usage":null' if asked.usage else ""
     events = [f'{head},"choices":[{_choice(_ROLE)}]{usage}}}\n\n']
     for number in range(asked.shape.tokens):
-        delta = f'{{"content":"{word(number)}"}}'
+        delta = f'{{"content":"{UNSENT if asked.shape.timed else word(number)}"}}'
         events.append(f'{head},"choices":[{_choice(delta)}]{usage}}}\n\n')
     events.append(f'{head},"choices":[{_choice("{}", "stop")}]{usage}}}\n\n')
     if asked.usage:

@@ -13,7 +13,7 @@ import pytest
 from bench import table
 from bench.figures import QUICK
 from bench.replies import Incomplete, check_body, check_stream, unchunked
-from bench.servers import DIRECT, GATEWAY, RELAY
+from bench.servers import DIRECT, GATEWAY, LEAN, RELAY
 from bench.traffic import BUFFERED, Asked, Shape, read_request, reply_body, request_body, stream_events
 
 ROOT = Path(__file__).parents[1]
@@ -23,22 +23,22 @@ def test_a_quick_run_prints_every_row(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     path = os.pathsep.join([str(ROOT / "service"), str(ROOT / "plugins")])
     done = subprocess.run(
-        [sys.executable, "-m", "bench.run", "--quick", "--json", str(figures)],
+        [sys.executable, "-m", "bench", "--quick", "--no-peers", "--json", str(figures)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     for row in table.rows(QUICK):
         assert row.label in done.stdout
     medians = {key: figure["median"] for key, figure in json.loads(figures.read_bytes())["figures"].items()}
-    for key in ("buffered_wall", "flat_wall", "first_one", "first_many", "abort"):
-        assert set(medians[key]) == {DIRECT, RELAY, GATEWAY}
-    for key in ("added_one", "added_many", "paced_cpu", "idle", "slow", "ready"):
-        assert set(medians[key]) == {RELAY, GATEWAY}
+    for key in ("buffered_wall", "flat_wall", "first_one", "first_many", "token", "alone", "beside", "abort"):
+        assert set(medians[key]) == {DIRECT, RELAY, LEAN, GATEWAY}
+    for key in ("added_one", "added_many", "added_token", "paced_cpu", "idle", "slow", "crowd", "ready"):
+        assert set(medians[key]) == {RELAY, LEAN, GATEWAY}
 
 
 def test_the_mock_says_what_the_load_expects() -> None:
