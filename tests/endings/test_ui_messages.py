@@ -243,6 +243,9 @@ async def test_a_page_need_not_name_a_model(http: aiohttp.ClientSession) -> None
         assert await told("/api/chat", messages) == (400, "model: missing")
         assert await told("/api/chat", {**messages, "model": ""}) == (400, "model: missing")
         assert await told("/api/chat", {**messages, "model": "gpt-9"}) == (404, "The model `gpt-9` does not exist.")
+        for odd in ("é", "x" * 513):
+            status, text = await told("/app/api/chat", messages, **{"x-sidegate-model": odd})
+            assert (status, text) == (400, "x-sidegate-model: Expected the name of a model.")
         assert await told("/other/api/chat", messages) == (404, "There is nothing at this path.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from sidegate.contract.call import Asked
 from sidegate.contract.plugin import Handler
+from sidegate.errors import BadRequest
 from sidegate.http.accepting import Answering, accepting
 from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.server import SERVER
@@ -25,6 +27,8 @@ Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MODEL = "x-sidegate-model"
 """Request header: the model, where the body names none."""
+
+_NAME = re.compile(r"[\x20-\x7e]{1,512}")
 
 PATHS = {"/api/chat": CHAT, "/api/completion": COMPLETION}
 """As the hooks have them where an app says nothing else."""
@@ -47,7 +51,10 @@ def _with_model(endpoint: Answering, default: str) -> Endpoint:
     """An app need not name a model in the body."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        return await endpoint.answer(request, Placed(request.headers.get(MODEL) or default, default=True))
+        model, wrong = request.headers.get(MODEL) or default, None
+        if model and not _NAME.fullmatch(model):
+            model, wrong = "", BadRequest(f"{MODEL}: Expected the name of a model.", param=MODEL)
+        return await endpoint.answer(request, Placed(model, wrong=wrong, default=True))
 
     return answer
 
