@@ -105,7 +105,7 @@ async def test_what_is_behind_is_brought_up_and_keeps_what_it_holds(url: str, ve
     assert migrate(url) == version
     with closing(open_database(url)) as database:
         jobs = {"jobs", "job_runs", "job_events", "job_tickets", "job_owners"}
-        assert tables(database) == {"calls", "attempts", "owners", "budgets", "holds", "api_keys"} | jobs
+        assert tables(database) == {"calls", "attempts", "owners", "budgets", "holds", "api_keys", "responses"} | jobs
     ledger = open_ledger(url, HandClock(), 0.0)
     await ledger.start()
     assert (await ledger.reserve(opened("c1"), [claim(60)]))[0].granted

@@ -100,6 +100,10 @@ class Server(Strict, frozen=True, kw_only=True):
     ] = field(default_factory=TimeoutChanges)
     max_calls: Annotated[int, Meta(ge=1, description="Calls in flight; more are refused with 503.")] = 10_000
     plugin_timeout: Annotated[Seconds, Meta(description="Seconds of its own a plugin may take for one call.")] = 10
+    unknown_responses: Annotated[
+        Literal["refuse", "pass"],
+        Meta(description="What goes on from a response or a conversation that no call of its caller has made."),
+    ] = "refuse"
     max_held_bytes: Annotated[int, Meta(ge=1024, description="Bytes of one reply that plugins may hold back.")] = (
         8 * 2**20
     )
@@ -174,7 +178,10 @@ class Route(Strict, frozen=True, kw_only=True):
     ] = ""
     operations: Annotated[
         tuple[
-            Literal["chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs"], ...
+            Literal[
+                "chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs", "responses"
+            ],
+            ...,
         ],
         Meta(description="All if left out."),
     ] = ()

@@ -340,7 +340,7 @@ class Call:
             edit_timeout=self.edit_timeout,
         )
         child.caller, child.end_user, child.streams = self.caller, self.end_user, self.streams
-        child.notes, child.attempt = self.notes, attempt
+        child.notes, child.attempt, child.subject = self.notes, attempt, self.subject
         child._request, child._original = self._request, self._original
         return child
 

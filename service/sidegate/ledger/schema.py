@@ -170,7 +170,23 @@ _JOBS = Step(
     postgresql=_job_tables(_T, "BIGINT", "BYTEA", ""),
 )
 
-STEPS: Final = (_CALLS, _MONEY, _KEYS, _TIMES, _JOBS)
+_RESPONSES = Step(
+    "whose the responses are that providers keep",
+    sqlite=(
+        """CREATE TABLE responses (
+            id TEXT NOT NULL, provider TEXT NOT NULL, target TEXT NOT NULL, model TEXT NOT NULL, caller TEXT NOT NULL,
+            call_id TEXT NOT NULL, credential TEXT NOT NULL, background INTEGER NOT NULL, kept_at TEXT NOT NULL,
+            PRIMARY KEY (id, provider)) STRICT, WITHOUT ROWID""",
+    ),
+    postgresql=(
+        f"""CREATE TABLE responses (
+            id {_T} NOT NULL, provider {_T} NOT NULL, target {_T} NOT NULL, model {_T} NOT NULL, caller {_T} NOT NULL,
+            call_id {_T} NOT NULL, credential {_T} NOT NULL, background BOOLEAN NOT NULL, kept_at {_T} NOT NULL,
+            PRIMARY KEY (id, provider))""",
+    ),
+)
+
+STEPS: Final = (_CALLS, _MONEY, _KEYS, _TIMES, _JOBS, _RESPONSES)
 """A version is a number of steps that are done."""
 
 VERSION: Final = len(STEPS)

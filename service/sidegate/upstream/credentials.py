@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Final
 
 from sidegate.contract.host import Clock
@@ -30,6 +31,11 @@ class Credential:
         self.headers = headers
         self.until = 0.0
         """Monotonic seconds until when it rests."""
+
+    @property
+    def mark(self) -> str:
+        """Tells it from the other keys of its provider, by a digest of which nobody gets the key."""
+        return sha256(repr(sorted(self.headers.items())).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _ignore(reason: str) -> None:
@@ -74,6 +80,10 @@ class Credentials:
             if credential.until <= now:
                 return credential
         return min(every, key=_until)
+
+    def marked(self, mark: str) -> Credential:
+        """The key of that mark, though it rest; the next one, where the config has it no longer."""
+        return next((each for each in self.all if each.mark == mark), None) or self.take()
 
     def failed(self, credential: Credential, error: ProviderError) -> None:
         """The attempt with `credential` failed: it rests where the provider's answer was about the key."""

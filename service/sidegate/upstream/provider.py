@@ -20,11 +20,12 @@ from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
 from sidegate.upstream.feed import Feed
+from sidegate.upstream.fetching import FETCHES, KEEPING, fetch_of, tell
 from sidegate.upstream.forwarded import explain, forwarded, told
 from sidegate.upstream.host import Host
 from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
-from sidegate.upstream.transport import Transport
+from sidegate.upstream.transport import Asking, Transport
 from sidegate.wire.body import encode, value, write_fields
 from sidegate.wire.dialect import Dialect, Fields
 from sidegate.wire.openai_chat_indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
@@ -79,7 +80,10 @@ class HttpProvider:
             # A full pool would make the call wait for nobody knows what: it is told, or goes to the next target.
             raise ProviderBusy()
         self._room -= 1
-        credential = self._credentials.take()
+        pinned = call.notes.pinned
+        credential = self._credentials.take() if pinned is None else self._credentials.marked(pinned[1])
+        if call.dialect == KEEPING and len(self._credentials.all) > 1:
+            attempt.tags["credential"] = credential.mark
         rest = credential.until
         try:
             reply = await self._exchange(call, attempt, credential)
@@ -92,7 +96,13 @@ class HttpProvider:
             self._credentials.worked(credential, rest)
         return reply
 
+    def speaks(self, dialect: str) -> bool:
+        """Whether a client of the dialect is passed on in its own words."""
+        return dialect in self._speaks
+
     async def _exchange(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
+        if call.operation in FETCHES:
+            return await self._fetch(call, attempt, credential)
         dialect = self._dialect(call)
         url = self._host.url(dialect, attempt.target, call.streams)
         body, hide_usage = self._body(call, dialect, attempt)
@@ -136,6 +146,25 @@ class HttpProvider:
         feed = Feed(response, deadline, attempt, attempt.timeouts.idle, context)
         await asyncio.get_running_loop().create_task(pump.stream(feed), context=context)
         response.complete = True
+
+    async def _fetch(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
+        """What the provider keeps: asked for by its id."""
+        dialect = self._speaks[call.dialect]
+        asked = fetch_of(call, dialect)
+        url, headers = self._host.at(asked.path, asked.query), self._request_headers(call, credential)
+        timeouts = attempt.timeouts
+        with Deadline(timeouts, spent(call, attempt)) as deadline:
+            deadline.wait("first_token", timeouts.first_token)
+            attempt.sent = True
+            async with Asking(self._transport, asked.method, url, headers, asked.body, timeouts.connect) as response:
+                attempt.status = response.status
+                if response.status != 200 or response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    await self._relay(call, attempt, dialect, response, deadline, False)
+                else:
+                    body = await response.read()
+                    deadline.pause()
+                    await tell(call, attempt, dialect, body)
+        return Reply(finish=attempt.finish, model=attempt.model)
 
     def _dialect(self, call: Call) -> Dialect:
         if (same := self._speaks.get(call.dialect)) is not None:

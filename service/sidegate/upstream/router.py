@@ -12,7 +12,7 @@ from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.timeouts import Timeouts
-from sidegate.errors import Ending, PhaseTimeout, ProviderError, SidegateError
+from sidegate.errors import BadRequest, Ending, PhaseTimeout, ProviderError, SidegateError
 from sidegate.pump import Gate
 from sidegate.settings import Retry
 from sidegate.upstream.choice import Catalogue, Chosen
@@ -134,12 +134,32 @@ class Router:
     def _run(self, call: Call) -> _Run:
         chosen = self._catalogue.find(call)
         legs: list[_Leg] = []
+        pinned = call.notes.pinned
         for target in chosen.order(self._random):
+            if pinned is not None and target.provider != pinned[0]:
+                continue
             model = target.model or call.model
             circuit = self._circuits.of(target.provider, model, target.model or chosen.name)
             upstream = self._upstreams[target.provider]
             legs.append(_Leg(upstream, model, circuit, _timeouts(call, upstream, chosen), chosen.strict))
+        if not legs:
+            raise _elsewhere(call)
         return _Run(call, legs)
+
+    async def direct(self, call: Call, provider: str, model: str) -> Reply:
+        """One attempt at this provider, wherever the call's model leads: no other has what is asked for. Its circuit
+        is not heeded, and there is no other try."""
+        upstream = self._upstreams[provider]
+        patience = call.patience
+        leg = _Leg(
+            upstream, model, None, upstream.timeouts if patience is None else patience.of(upstream.timeouts), False
+        )
+        attempt = self._open(call, leg)
+        try:
+            return await self._try(call, leg, attempt)
+        except ProviderError as error:
+            told(error, 1)
+            raise
 
     async def _wait(self, due: float) -> None:
         seconds = due - self._clock.monotonic()
@@ -244,6 +264,11 @@ class Router:
             circuit.record(ticket, _with_pace(says, call, circuit, attempt))
 
         return Gate(call, attempt, began)
+
+
+def _elsewhere(call: Call) -> BadRequest:
+    message = f"The model `{call.model[:200]}` does not lead to the provider that keeps the previous response."
+    return BadRequest(message, param="previous_response_id", code="previous_response_elsewhere")
 
 
 def _timeouts(call: Call, upstream: Upstream, chosen: Chosen) -> Timeouts:

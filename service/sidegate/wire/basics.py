@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from sidegate.errors import BadRequest
 from sidegate.wire import openai_request as openai
 from sidegate.wire.body import UNREADABLE, wrong_type
 
@@ -84,11 +83,6 @@ class _Responses(Basics, kw_only=True, gc=False):
     temperature: openai.Temperature | None = None
     top_p: openai.Share | None = None
     background: bool | None = None
-
-    def __post_init__(self) -> None:
-        # Nobody would be told what it came to: neither the client, nor the ledger.
-        if self.background and not self.stream:
-            raise BadRequest("background: is served as a stream only", param="background", code="unsupported_field")
 
     @property
     def streams(self) -> bool:
