@@ -3,7 +3,7 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { embedMany, generateText, jsonSchema, Output, streamText, tool } from "ai";
+import { embedMany, generateText, isStepCount, jsonSchema, Output, streamText, tool } from "ai";
 import { CITY, heard, QUESTION, TOOLS } from "./heard.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
@@ -23,7 +23,7 @@ const VENDORS = {
     google: ({ url, apiKey, model }) => createGoogleGenerativeAI({ baseURL: `${url}/v1beta`, apiKey })(model),
 };
 
-function asked({ vendor, url, model, key = "client-key", tools, schema, maxRetries = 0, more, question = QUESTION }) {
+function asked({ vendor, url, model, key = "client-key", tools, schema, maxRetries = 0, more, question = QUESTION, whole }) {
     const settings = {
         model: VENDORS[vendor]({ url, apiKey: key, model }),
         prompt: question,
@@ -37,7 +37,17 @@ function asked({ vendor, url, model, key = "client-key", tools, schema, maxRetri
     if (schema) settings.output = Output.object({ schema: jsonSchema(CITY) });
     // Of a model it does not know it thinks that it only has tools; "tool" asks for that.
     if (schema) settings.providerOptions = { anthropic: { structuredOutputMode: schema === "tool" ? "jsonTool" : "outputFormat" } };
+    // Otherwise what was said before is referred to, and only a provider that keeps it knows it.
+    if (whole) settings.providerOptions = { openai: { store: false } };
     return settings;
+}
+
+// Asks, answers what is called by a text of its own, and asks again, until nothing is called.
+export async function answered(given) {
+    const settings = { ...asked(given), stopWhen: isStepCount(3) };
+    for (const [name, each] of Object.entries(settings.tools)) each.execute = async () => `the ${name} of ${given.question}`;
+    const result = given.stream ? streamText({ ...settings, onError: () => undefined }) : await generateText(settings);
+    return { text: await result.text, steps: (await result.steps).map((step) => step.text) };
 }
 
 const called = (call) => [call.toolCallId, call.toolName, call.input];

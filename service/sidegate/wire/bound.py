@@ -10,6 +10,8 @@ from sidegate.wire.openai_responses_input import REFERENCE
 _FIELDS = {"openai.responses": ("previous_response_id", "conversation", "prompt", "background")}
 """By dialect: fields that stand for what is said, or for how it is answered."""
 _CONTENT = frozenset((REFERENCE, "responses.compaction"))
+_WHOLE = " With `store: false`, clients give back what was said itself."
+"""The AI SDK refers to what was said before by default, and needs that setting to work with any provider."""
 
 
 def check_translatable(dialect: str, request: Request) -> None:
@@ -27,12 +29,13 @@ def check_translatable(dialect: str, request: Request) -> None:
 def _check_message(message: Message) -> None:
     for piece in message.content:
         if isinstance(piece, OpaqueContent) and piece.kind in _CONTENT:
-            raise _refused("input", f" (`{piece.kind.partition('.')[2]}`)")
+            hint = _WHOLE if piece.kind == REFERENCE else ""
+            raise _refused("input", f" (`{piece.kind.partition('.')[2]}`)", hint)
 
 
-def _refused(name: str, more: str = "") -> BadRequest:
+def _refused(name: str, more: str = "", hint: str = "") -> BadRequest:
     return BadRequest(
-        f"{name}{more}: The provider of this model does not speak the dialect, and keeps nothing of the kind.",
+        f"{name}{more}: The provider of this model does not speak the dialect, and keeps nothing of the kind.{hint}",
         param=name,
         code="unsupported_field",
     )
