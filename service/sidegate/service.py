@@ -178,7 +178,15 @@ class Service:
         known = {name: self._pipeline(pipeline, known=True) for name, pipeline in self.plugins.items()}
         store = open_store(self.settings.ledger.url)
         jobs = Jobs(
-            self.settings, self.settings.jobs, store, self.live, self.catalogue, self.clock, self.log, known.__getitem__
+            self.settings,
+            self.settings.jobs,
+            store,
+            self.live,
+            self.catalogue,
+            self.clock,
+            self.log,
+            known.__getitem__,
+            self.ledger.flush,
         )
         jobs.show(self.metrics)
         return jobs

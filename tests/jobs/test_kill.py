@@ -177,7 +177,7 @@ async def none_runs(store: Store) -> None:
 
 def adds_up(store: Store, speaker: Speaker, accepted: dict[str, str], readers: list[Reader]) -> None:
     by_id = {reader.id: reader for reader in readers}
-    jobs = dict(store.rows("SELECT id, state FROM jobs"))
+    jobs: dict[str, str] = {row[0]: row[1] for row in store.rows("SELECT id, state FROM jobs")}
     assert set(accepted.values()) <= jobs.keys(), "a job that was accepted is lost"
     assert set(jobs.values()) == {"completed"}
     for marker, id in accepted.items():

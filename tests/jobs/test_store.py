@@ -69,6 +69,11 @@ def said(job: Claimed, *texts: str, last: int = 0) -> Batch:
 DONE = Outcome(state="completed", status=200, ending="complete", spent=Spent(3, 4, False, 7), headers={"x-a": "b"})
 
 
+async def finished(jobs: SqlJobs, owner: Owner, batch: Batch, keep_until: str = LAST) -> bool:
+    """Whether it was still the owner's to end."""
+    return not await jobs.finish(owner.id, [(batch, DONE)], NOW, keep_until)
+
+
 async def texts(jobs: SqlJobs, id: str, generation: int, after: int = 0) -> list[tuple[int, bytes]]:
     return await jobs.events(id, (generation, after), 100)
 
@@ -121,7 +126,7 @@ async def test_no_more_run_at_a_time_than_may(jobs: SqlJobs, bounds: Bounds) -> 
     assert [job.caller for job in first] == ["ann", "ann", "bob"]
     assert [job.caller for job in await claimed(jobs, OTHER, room=3, bounds=bounds)] == ["bob"]
     assert await claimed(jobs, OTHER, room=3, bounds=bounds) == []
-    assert await jobs.finish(ONE.id, said(first[0]), DONE, NOW, LAST)
+    assert await finished(jobs, ONE, said(first[0]), LAST)
     assert [job.caller for job in await claimed(jobs, OTHER, room=3, bounds=bounds)] == ["ann"]
 
 
@@ -142,7 +147,7 @@ async def test_what_is_written_twice_is_there_once(jobs: SqlJobs) -> None:
     for _ in range(2):
         assert await jobs.save(ONE.id, [said(job, "a")]) == set()
     for _ in range(2):
-        assert await jobs.finish(ONE.id, said(job, "b", last=1), DONE, NOW, LAST)
+        assert await finished(jobs, ONE, said(job, "b", last=1), LAST)
     assert len(await texts(jobs, job.id, 1)) == 2
     (run,) = await jobs.runs(job.id)
     assert (run.call, run.ending, run.cost_nano_usd) == (job.call_id, "complete", 7)
@@ -160,9 +165,9 @@ async def test_a_job_that_was_taken_over_is_written_by_nobody_else(jobs: SqlJobs
     assert again.call_id != job.call_id
     assert await texts(jobs, job.id, 1) == []
     assert await jobs.save(ONE.id, [said(job, "late", last=2)]) == {job.id}
-    assert not await jobs.finish(ONE.id, said(job, "late", last=2), DONE, NOW, LAST)
+    assert not await finished(jobs, ONE, said(job, "late", last=2), LAST)
     assert not await jobs.put_back(ONE.id, job, "x", NOW, NOW, undone=False)
-    assert await jobs.finish(OTHER.id, said(again, "whole"), DONE, NOW, LAST)
+    assert await finished(jobs, OTHER, said(again, "whole"), LAST)
     assert await texts(jobs, job.id, 2) == [(1, b"id: 2-1\ndata: whole\n\n")]
     assert [(run.generation, run.ending) for run in await jobs.runs(job.id)] == [
         (1, "gateway_killed"),
@@ -234,7 +239,7 @@ async def test_what_was_kept_long_enough_is_dropped_and_then_forgotten(jobs: Sql
     id = await submitted(jobs)
     (job,) = await claimed(jobs)
     await jobs.add_ticket("t", id, LATER)
-    await jobs.finish(ONE.id, said(job, "a"), DONE, NOW, LATER)
+    await finished(jobs, ONE, said(job, "a"), LATER)
     assert await jobs.has_ticket("t", id, NOW)
     assert not await jobs.has_ticket("t", "0" * 32, NOW)
     assert await jobs.remove(NOW, LAST) == 0

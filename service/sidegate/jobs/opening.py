@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from sidegate.contract.host import Clock, Log
 from sidegate.contract.plugin import Handler
@@ -37,12 +37,14 @@ class Jobs:
         clock: Clock,
         log: Log,
         handlers: Callable[[str], Handler],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
-        """`handlers` gives the pipeline of a name, for calls whose caller is known. Opens nothing."""
+        """`handlers` gives the pipeline of a name, for calls whose caller is known; `settled` returns when what has
+        ended is in the ledger. Opens nothing."""
         owner = new_owner()
         self.store = store
         self.watch = Watch(store, lambda: live.draining)
-        self.worker = Worker(settings, bounds, store, live, clock, owner, self.watch, handlers)
+        self.worker = Worker(settings, bounds, store, live, clock, owner, self.watch, handlers, settled)
         self.desk = Desk(bounds, store, self.worker, self.watch, catalogue, clock, lambda: live.draining)
         self._tending = Tending(bounds, store, clock, log, owner, self.worker.wake)
 

@@ -145,8 +145,12 @@ class Run:
     def begun(self) -> bool:
         return bool(self.call.attempts) or self.sink.last > 0
 
-    def outcome(self, reply: Reply) -> Outcome:
-        """How it ended for good. Its last event is in the sink."""
+    def end(self, reply: Reply) -> tuple[Batch, Outcome]:
+        """How it ended for good, and the last it said. Asked for once."""
+        outcome = self._outcome(reply)
+        return self.batch(), outcome
+
+    def _outcome(self, reply: Reply) -> Outcome:
         error = reply.error
         if error is None and isinstance(self.outlet, BufferOutlet):
             try:

@@ -109,8 +109,8 @@ class SqlJobs:
     async def save(self, owner: str, batches: Sequence[Batch]) -> set[str]:
         return await self._writing.run(partial(sql_work.save, owner=owner, batches=batches))
 
-    async def finish(self, owner: str, batch: Batch, outcome: Outcome, now: str, keep_until: str) -> bool:
-        work = partial(sql_work.finish, owner=owner, batch=batch, outcome=outcome, now=now, keep_until=keep_until)
+    async def finish(self, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str) -> set[str]:
+        work = partial(sql_work.finish, owner=owner, ends=ends, now=now, keep_until=keep_until)
         return await self._writing.run(work)
 
     async def put_back(self, owner: str, job: Claimed, ending: str, run_after: str, now: str, *, undone: bool) -> bool:

@@ -136,25 +136,33 @@ def save(database: Database, *, owner: str, batches: Sequence[Batch]) -> set[str
     return lost
 
 
-def finish(database: Database, *, owner: str, batch: Batch, outcome: Outcome, now: str, keep_until: str) -> bool:
-    names = _named(batch, owner) | {
+def finish(
+    database: Database, *, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str
+) -> set[str]:
+    lost: set[str] = set()
+    with database.transaction():
+        for batch, outcome in ends:
+            names = _named(batch, owner) | _ended(outcome) | {"now": now, "keep_until": keep_until}
+            if database.execute(_FINISH, names).rowcount:
+                _append(database, batch)
+                database.execute(_RUN_ENDED, names)
+                continue
+            found = database.execute(_FINISHED, names).fetchone()
+            # It may have been done already, and the answer lost.
+            if found is None or found[0] not in ENDED:
+                lost.add(batch.job)
+    return lost
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    return {
         "state": outcome.state,
         "status": outcome.status,
         "ending": outcome.ending,
         "error": None if outcome.error is None else encode(outcome.error),
         "headers": encode(outcome.headers),
-        "now": now,
-        "keep_until": keep_until,
         "cost": outcome.spent.cost_nano_usd,
     }
-    with database.transaction():
-        if not database.execute(_FINISH, names).rowcount:
-            found = database.execute(_FINISHED, names).fetchone()
-            # It may have been done already, and the answer lost.
-            return found is not None and found[0] in ENDED
-        _append(database, batch)
-        database.execute(_RUN_ENDED, names)
-    return True
 
 
 def put_back(

@@ -78,8 +78,8 @@ class JobStore(Protocol):
         """Make events durable, in one transaction. Gives the jobs that are no longer this owner's."""
         ...
 
-    async def finish(self, owner: str, batch: Batch, outcome: Outcome, now: str, keep_until: str) -> bool:
-        """The last events and the end, together. False where the job is no longer this owner's."""
+    async def finish(self, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str) -> set[str]:
+        """The last events and the end of each, together. Gives the jobs that are no longer this owner's."""
         ...
 
     async def put_back(self, owner: str, job: Claimed, ending: str, run_after: str, now: str, *, undone: bool) -> bool:

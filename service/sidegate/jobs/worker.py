@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
@@ -32,6 +33,8 @@ STOP_SECONDS = 10.0
 """How long a gateway that stops tries to write how its last jobs ended."""
 
 T = TypeVar("T")
+End: TypeAlias = Callable[[], tuple[Batch, Outcome]]
+"""How a job has ended, asked for when it is written: all it has said is in it."""
 
 _logger = logging.getLogger("sidegate.jobs")
 
@@ -49,8 +52,10 @@ class Worker:
         owner: Owner,
         watch: Watch,
         handlers: Callable[[str], Handler],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
-        """`handlers` gives the pipeline of a name, for calls whose caller is known."""
+        """`handlers` gives the pipeline of a name, for calls whose caller is known; `settled` returns when what has
+        ended is in the ledger."""
         self._server = settings.server
         self._routes: Mapping[str, Route] = {route.name: route for route in settings.routes}
         self._settings = bounds
@@ -61,11 +66,13 @@ class Worker:
         self._owner = owner
         self._watch = watch
         self._handlers = handlers
+        self._settled = settled
         self._runs: dict[str, Run] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._work = asyncio.Event()
         self._news = asyncio.Event()
-        self._writing = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self._ends: list[tuple[End, asyncio.Future[None]]] = []
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self.taken = 0
@@ -84,7 +91,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._take(), name="jobs take"),
-            loop.create_task(self._flush(), name="jobs flush"),
+            loop.create_task(self._write(), name="jobs write"),
             loop.create_task(self._obey(), name="jobs obey"),
         ]
 
@@ -95,11 +102,12 @@ class Worker:
         if self._tasks:
             # Not while it takes some: they would be nobody's.
             await asyncio.wait(self._tasks[:1])
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
         if self._ending:
             await asyncio.wait(self._ending, timeout=STOP_SECONDS)
+        for task in (*self._tasks, *self._ending):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def wake(self) -> None:
         """A job was accepted, or there is room for one."""
@@ -186,10 +194,10 @@ class Worker:
             self.wake()
 
     async def _finish(self, run: Run, reply: Reply) -> None:
-        # Behind what is being written of it: the end comes last.
-        async with self._writing:
-            outcome = run.outcome(reply)
-            await self._written(run.batch(), outcome)
+        # What it cost is on record before it is said that it has ended.
+        with suppress(SidegateError):
+            await self._settled()
+        await self._written(partial(run.end, reply))
 
     async def _unfit(self, job: Claimed, error: Exception) -> None:
         """It cannot run here at all: its route is gone, or what was kept cannot be read."""
@@ -199,39 +207,54 @@ class Worker:
             state="failed", status=failure.status, ending="failed", spent=Spent(), headers={}, error=failure
         )
         batch = Batch(job=job.id, generation=job.generation, first=1, last=0, data=b"", spent=Spent())
-        await self._written(batch, outcome)
+        await self._written(lambda: (batch, outcome))
         self._watch.told(job.id)
 
-    async def _written(self, batch: Batch, outcome: Outcome) -> None:
-        """Until it is durable, or the job is somebody else's."""
-        keep_until = stamp(self._clock.now() + timedelta(seconds=self._settings.keep))
-        now = stamp(self._clock.now())
-        if not await _sure(lambda: self._store.finish(self._owner.id, batch, outcome, now, keep_until)):
-            _logger.warning("job %s was taken over by another gateway", batch.job)
+    async def _written(self, end: End) -> None:
+        """Returns when it is durable, or the job is somebody else's."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.append((end, done))
+        self._news.set()
+        self._hurry.set()
+        await done
 
     async def _back(self, job: Claimed, ending: str, seconds: float, *, undone: bool) -> None:
         now = self._clock.now()
         run_after = stamp(now + timedelta(seconds=seconds))
-        await _sure(lambda: self._store.put_back(self._owner.id, job, ending, run_after, stamp(now), undone=undone))
+        back = partial(self._store.put_back, self._owner.id, job, ending, run_after, stamp(now), undone=undone)
+        await _sure(back)
 
     # --- while they run -----------------------------------------------------------------------------------------------
 
-    async def _flush(self) -> None:
-        """What all runs have said since, in one transaction."""
+    async def _write(self) -> None:
+        """What all runs have said since, and which have ended: one after the other, so that an end comes last."""
         while True:
             await self._news.wait()
-            await asyncio.sleep(self._settings.batch_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.batch_seconds):
+                    await self._hurry.wait()
             self._news.clear()
-            async with self._writing:
-                batches = [batch for run in self._runs.values() if run.runs and (batch := run.batch()).data]
-                if batches:
-                    await self._save(batches)
+            self._hurry.clear()
+            batches = [batch for run in self._runs.values() if run.runs and (batch := run.batch()).data]
+            if batches:
+                for id in await _sure(partial(self._store.save, self._owner.id, batches)):
+                    self.lost(id)
+            for batch in batches:
+                self._watch.told(batch.job)
+            await self._write_ends()
 
-    async def _save(self, batches: list[Batch]) -> None:
-        for id in await _sure(lambda: self._store.save(self._owner.id, batches)):
-            self.lost(id)
-        for batch in batches:
-            self._watch.told(batch.job)
+    async def _write_ends(self) -> None:
+        waiting, self._ends = self._ends, []
+        if not waiting:
+            return
+        now = self._clock.now()
+        keep_until = stamp(now + timedelta(seconds=self._settings.keep))
+        ends = [end() for end, _ in waiting]
+        for id in await _sure(partial(self._store.finish, self._owner.id, ends, stamp(now), keep_until)):
+            _logger.warning("job %s was taken over by another gateway", id)
+        for _, done in waiting:
+            if not done.done():
+                done.set_result(None)
 
     async def _obey(self) -> None:
         """Stop what is to be stopped, whoever was asked; and what takes too long."""
