@@ -30,6 +30,7 @@ _HINTS = {
 }
 """Where a body says the shape it wants, and what is in there then: OpenAI's fields, Anthropic's and that of old, the AI
 SDK's, and Gemini's, which have much else in them."""
+_STRICT = {"tools": b"strict"}
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,11 +102,11 @@ class StructuredOutput(Plugin[Settings]):
     async def _wanted(self, call: Call) -> Wanted | None:
         """What the reply is held to, if anything. The request is decoded only where a field says so."""
         forms = [] if self._own is None else [self._own]
-        tools: dict[str, Form] = {}
+        tools: Mapping[str, Form] = {}
         if call.operation == "chat":
             if (shape := self._format(call)) is not None:
                 forms.append(await self._shelf.accept(_schema(shape), "response_format"))
-            if self.settings.tools and _says(call, {"tools": b"strict"}):
+            if self.settings.tools and _says(call, _STRICT):
                 tools = await self._tools(call)
         if not forms and not tools:
             return None
@@ -213,6 +214,8 @@ def _says(call: Call, hints: Mapping[str, bytes]) -> bool:
     if not asked.body or call.request_changed is not None:
         return True
     fields = asked.fields
+    if hints.keys().isdisjoint(fields):
+        return False
     return any(hints[name] in bytes(fields[name]) for name in hints.keys() & fields.keys())
 
 
