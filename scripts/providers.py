@@ -52,6 +52,8 @@ LEGEND = """
   Responses are translated; embeddings of a host that is known to have none are a 400 that says so. A preset says no
   more than the host's pages do: set `responses: true` where you know better.
 - Every URL can be another: a region, a proxy, a server on another machine.
+- **Prices** are found by the base URL ([prices.md](prices.md)). The lists do not know the addresses of Together (but
+  `https://api.together.xyz/v1`, its older one), NVIDIA, Hugging Face and GitHub: their models need prices of yours.
 """
 
 AZURE = """
