@@ -142,8 +142,11 @@ async def round_of(tmp_path: Path, store: Store, seed: int) -> float | None:
             gateway.kill()
             killed.append(datetime.now(UTC).isoformat(timespec="microseconds"))
 
-        timer = loop.call_later(random.uniform(0.02, 0.6), kill)
-        accepted = await submit(gateway.url, [f"s{seed}m{number}" for number in range(JOBS)])
+        markers = [f"s{seed}m{number}" for number in range(JOBS)]
+        # With all of them in flight; of three rounds in one, while they are being accepted.
+        early = loop.call_later(random.uniform(0.02, 0.2), kill) if seed % 3 == 2 else None
+        accepted = await submit(gateway.url, markers)
+        timer = early or loop.call_later(random.uniform(0, 0.3), kill)
         readers = [Reader(id) for id in accepted.values()]
         reading = asyncio.create_task(all_ended(readers, urls))
         await gateway.gone()
@@ -179,7 +182,7 @@ def adds_up(store: Store, speaker: Speaker, accepted: dict[str, str], readers: l
     by_id = {reader.id: reader for reader in readers}
     jobs: dict[str, str] = {row[0]: row[1] for row in store.rows("SELECT id, state FROM jobs")}
     assert set(accepted.values()) <= jobs.keys(), "a job that was accepted is lost"
-    assert set(jobs.values()) == {"completed"}
+    assert set(jobs.values()) <= {"completed"}
     for marker, id in accepted.items():
         reader = by_id[id]
         assert text_of(reader.seen) == text(marker), "the text is not whole"
@@ -200,7 +203,7 @@ def adds_up(store: Store, speaker: Speaker, accepted: dict[str, str], readers: l
         assert 1 <= speaker.asked[marker] <= tried[id], "the provider was asked more often than is on record"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_killed_gateway_loses_no_job_and_doubles_none(tmp_path: Path, store: Store, seed: int) -> None:
     await round_of(tmp_path, store, seed)
 
