@@ -4,7 +4,7 @@ import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { embedMany, generateText, isStepCount, jsonSchema, Output, streamText, tool } from "ai";
-import { CITY, heard, QUESTION, TOOLS } from "./heard.mjs";
+import { CITY, heard, patience, QUESTION, TOOLS } from "./heard.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
@@ -55,7 +55,7 @@ const called = (call) => [call.toolCallId, call.toolName, call.input];
 export const said = (given) => heard((said) => (given.stream ? streamed(given, said) : whole(given, said)));
 
 async function whole(given, said) {
-    const result = await generateText(asked(given));
+    const result = await generateText({ ...asked(given), abortSignal: patience(given) });
     said.text = result.text;
     said.calls = result.toolCalls.map(called);
     said.finish = result.finishReason;
@@ -68,7 +68,7 @@ async function whole(given, said) {
 async function streamed(given, said) {
     const leaving = new AbortController();
     let thrown;
-    const result = streamText({ ...asked(given), abortSignal: leaving.signal, onError: () => undefined });
+    const result = streamText({ ...asked(given), abortSignal: patience(given) ?? leaving.signal, onError: () => undefined });
     const begun = {};
     for await (const part of result.fullStream) {
         if (part.type === "text-delta") said.text += part.text;

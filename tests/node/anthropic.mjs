@@ -1,6 +1,6 @@
 // Anthropic's own client.
 import Anthropic from "@anthropic-ai/sdk";
-import { CITY, heard, QUESTION, TOOLS } from "./heard.mjs";
+import { CITY, heard, patience, QUESTION, TOOLS } from "./heard.mjs";
 
 const client = ({ url, key = "client-key", maxRetries = 0 }) => new Anthropic({ baseURL: url, apiKey: key, maxRetries });
 
@@ -16,8 +16,8 @@ export const messages = (given) =>
             asked.tools = Object.entries(TOOLS).map(([name, input_schema]) => ({ name, input_schema }));
         if (given.schema) asked.output_config = { format: { type: "json_schema", schema: CITY } };
         const message = given.stream
-            ? await streamed(client(given), asked, said, given.leave)
-            : await client(given).messages.parse(asked);
+            ? await streamed(client(given), asked, said, given.leave, patience(given))
+            : await client(given).messages.parse(asked, { signal: patience(given) });
         if (!message) return;
         const of = (type) => message.content.filter((block) => block.type === type);
         said.text = of("text")
@@ -31,8 +31,8 @@ export const messages = (given) =>
         said.model = message.model;
     });
 
-async function streamed(ai, asked, said, leave) {
-    const stream = ai.messages.stream(asked);
+async function streamed(ai, asked, said, leave, signal) {
+    const stream = ai.messages.stream(asked, { signal });
     for await (const event of stream) {
         if (event.type === "content_block_delta") said.text += event.delta.text ?? "";
         if (leave && said.text) return undefined;

@@ -1,13 +1,13 @@
 // Google's own client.
 import { GoogleGenAI } from "@google/genai";
-import { CITY, heard, QUESTION, TOOLS } from "./heard.mjs";
+import { CITY, heard, patience, QUESTION, TOOLS } from "./heard.mjs";
 
 const client = ({ url, key = "client-key" }) => new GoogleGenAI({ apiKey: key, httpOptions: { baseUrl: url } });
 
 export const generate = (given) =>
     heard(async (said) => {
         const leaving = new AbortController();
-        const config = { ...given.more, abortSignal: leaving.signal };
+        const config = { ...given.more, abortSignal: patience(given) ?? leaving.signal };
         if (given.tools)
             config.tools = [
                 {

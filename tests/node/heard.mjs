@@ -13,6 +13,14 @@ export async function heard(listen) {
     return said;
 }
 
+// Gives up waiting as soon as `until` answers, where that is given: `signal` is what clients take, `undefined` is none.
+export function patience({ until }) {
+    if (!until) return undefined;
+    const leaving = new AbortController();
+    fetch(until).then(() => leaving.abort());
+    return leaving.signal;
+}
+
 export const CITY = {
     type: "object",
     properties: { city: { type: "string" }, days: { type: "integer" } },

@@ -1,6 +1,7 @@
 // OpenAI's own client: Chat Completions, Responses, embeddings.
 import OpenAI from "openai";
-import { CITY, heard, QUESTION, TOOLS } from "./heard.mjs";
+import OpenAI6 from "openai-6";
+import { CITY, heard, patience, QUESTION, TOOLS } from "./heard.mjs";
 
 const client = ({ url, key = "client-key", maxRetries = 0 }) =>
     new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries });
@@ -16,8 +17,8 @@ export const chat = (given) =>
         if (given.schema)
             asked.response_format = { type: "json_schema", json_schema: { name: "city", schema: CITY, strict: true } };
         const completion = given.stream
-            ? await streamedChat(client(given), asked, said, given.leave)
-            : await client(given).chat.completions[given.schema ? "parse" : "create"](asked);
+            ? await streamedChat(client(given), asked, said, given.leave, patience(given))
+            : await client(given).chat.completions[given.schema ? "parse" : "create"](asked, { signal: patience(given) });
         if (!completion) return;
         const { message, finish_reason } = completion.choices[0];
         said.text = message.content ?? "";
@@ -32,8 +33,8 @@ export const chat = (given) =>
         said.model = completion.model;
     });
 
-async function streamedChat(ai, asked, said, leave) {
-    const stream = ai.chat.completions.stream({ ...asked, stream_options: { include_usage: true } });
+async function streamedChat(ai, asked, said, leave, signal) {
+    const stream = ai.chat.completions.stream({ ...asked, stream_options: { include_usage: true } }, { signal });
     for await (const chunk of stream) {
         said.text += chunk.choices[0]?.delta?.content ?? "";
         // Leaving a loop closes the stream, which aborts the request.
@@ -55,8 +56,8 @@ export const responses = (given) =>
         if (given.schema)
             asked.text = { format: { type: "json_schema", name: "city", schema: CITY, strict: true } };
         const response = given.stream
-            ? await streamedResponse(client(given), asked, said, given.leave)
-            : await client(given).responses.parse(asked);
+            ? await streamedResponse(client(given), asked, said, given.leave, patience(given))
+            : await client(given).responses.parse(asked, { signal: patience(given) });
         if (!response) return;
         said.text = response.output
             .filter((item) => item.type === "message")
@@ -72,8 +73,8 @@ export const responses = (given) =>
         said.model = response.model;
     });
 
-async function streamedResponse(ai, asked, said, leave) {
-    const stream = ai.responses.stream(asked);
+async function streamedResponse(ai, asked, said, leave, signal) {
+    const stream = ai.responses.stream(asked, { signal });
     for await (const event of stream) {
         if (event.type === "error") throw Object.assign(new Error(event.message), { code: event.code });
         if (event.type === "response.output_text.delta") said.text += event.delta;
@@ -82,8 +83,10 @@ async function streamedResponse(ai, asked, said, leave) {
     return await stream.finalResponse();
 }
 
-export async function embeddings({ url, model, input, more }) {
-    const reply = await client({ url }).embeddings.create({ model, input, ...more });
+export async function embeddings({ url, model, input, more, major = 7 }) {
+    const Client = major === 6 ? OpenAI6 : OpenAI;
+    const ai = new Client({ baseURL: `${url}/v1`, apiKey: "client-key", maxRetries: 0 });
+    const reply = await ai.embeddings.create({ model, input, ...more });
     return { vectors: reply.data.map((each) => [...each.embedding]), usage: reply.usage?.prompt_tokens };
 }
 

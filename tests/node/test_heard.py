@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -140,4 +141,30 @@ def test_a_client_that_leaves_early_lets_the_provider_go(node: Node, stage: Stag
     assert "error" not in heard, heard["error"]
     assert heard["text"].startswith(WORDS[0])
     stage.ground.left(stage.asked(dialect))
+    stage.ends("client_gone", before + 1)
+
+
+@both
+@each_client
+def test_a_client_that_gives_up_before_the_first_word_lets_the_provider_go(
+    node: Node, stage: Stage, client: str, stream: bool
+) -> None:
+    dialect = "gemini" if DIALECT_OF[client] == "openai" else "openai"
+
+    asked = asyncio.Event()
+
+    async def silent(exchange: Exchange) -> None:
+        if exchange.method == "GET":
+            await asked.wait()
+            await exchange.reply(b"{}")
+            return
+        asked.set()
+        await exchange.closed.wait()
+
+    stage.plays(dialect, silent)
+    before = stage.ended("client_gone")
+    heard = hears(node, client, stage, dialect, stream, until=stage.providers[dialect].url)
+    assert (heard["text"], heard["finish"]) == ("", None)
+    (exchange,) = [each for each in stage.providers[dialect].exchanges if each.method == "POST"]
+    stage.ground.left(exchange)
     stage.ends("client_gone", before + 1)

@@ -46,6 +46,7 @@ PROVIDERS = {
 }
 EMBEDDING_CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "openai": ("openai", {}),
+    "openai-6": ("openai", {"major": 6}),  # it makes an empty vector of a list of numbers
     "openai-floats": ("openai", {"more": {"encoding_format": "float"}}),
     "google": ("google", {}),
     "ai-openai": ("ai", {}),

@@ -13,10 +13,10 @@ WANTED: dict[str, str] = json.loads((HERE / "package.json").read_bytes())["devDe
 
 
 def test_each_package_is_pinned_to_one_version() -> None:
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in WANTED.values())
+    assert all(re.fullmatch(r"(npm:.+@)?\d+\.\d+\.\d+", version) for version in WANTED.values())
     assert LOCKED["packages"][""]["devDependencies"] == WANTED
     for name, version in WANTED.items():
-        assert LOCKED["packages"][f"node_modules/{name}"]["version"] == version
+        assert LOCKED["packages"][f"node_modules/{name}"]["version"] == version.rpartition("@")[2]
 
 
 def test_the_lock_file_names_no_registry() -> None:

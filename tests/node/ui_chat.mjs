@@ -1,11 +1,8 @@
 // A page's chat without the page: what `useChat` and `useCompletion` do, by the AI SDK's own code.
-import {
-    AbstractChat,
-    callCompletionApi,
-    DefaultChatTransport,
-    lastAssistantMessageIsCompleteWithToolCalls,
-    TextStreamChatTransport,
-} from "ai";
+import * as ai6 from "ai-6";
+import * as ai7 from "ai";
+
+const MAJORS = { 6: ai6, 7: ai7 };
 
 class State {
     status = "ready";
@@ -17,14 +14,17 @@ class State {
     snapshot = (thing) => structuredClone(thing);
 }
 
-class Chat extends AbstractChat {
-    constructor(settings) {
-        super({ ...settings, state: new State() });
-    }
-}
+const chatOf = ({ AbstractChat }) =>
+    class extends AbstractChat {
+        constructor(settings) {
+            super({ ...settings, state: new State() });
+        }
+    };
 
 // Sends each text in turn. `answers` are what the page's tools give, by name; `leave` stops once a word has come.
-export async function chat({ url, texts = ["Hi"], body, headers, answers, leave, text, regenerate, resume }) {
+export async function chat({ major = 7, url, texts = ["Hi"], body, headers, answers, leave, text, regenerate, resume }) {
+    const { DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, TextStreamChatTransport } = MAJORS[major];
+    const Chat = chatOf(MAJORS[major]);
     const Transport = text ? TextStreamChatTransport : DefaultChatTransport;
     const heard = { finishes: [], errors: [], called: [] };
     let stopping;
@@ -58,6 +58,7 @@ export async function chat({ url, texts = ["Hi"], body, headers, answers, leave,
 // What is sent by itself, after a tool has answered, is not waited for by `sendMessage`.
 async function settled(chat, answers) {
     const busy = () => chat.status === "submitted" || chat.status === "streaming";
+    const { lastAssistantMessageIsCompleteWithToolCalls } = ai7;
     const waits = () => answers && lastAssistantMessageIsCompleteWithToolCalls({ messages: chat.messages });
     for (let turn = 0; turn < 2000 && (busy() || waits()); turn++) {
         if (chat.status === "error") return;
@@ -65,10 +66,10 @@ async function settled(chat, answers) {
     }
 }
 
-export async function completion({ url, prompt, body = {}, streamProtocol = "data" }) {
+export async function completion({ major = 7, url, prompt, body = {}, streamProtocol = "data" }) {
     const heard = {};
     const nothing = () => undefined;
-    heard.given = await callCompletionApi({
+    heard.given = await MAJORS[major].callCompletionApi({
         api: `${url}/api/completion`,
         prompt,
         body,
