@@ -7,6 +7,7 @@ import json
 import struct
 from typing import Any
 
+import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
@@ -70,12 +71,14 @@ def test_vectors_that_are_as_asked_are_not_touched(ground: Ground, openai_at: Op
 
 def test_vectors_that_cannot_be_read_are_a_failure_of_the_provider(ground: Ground, openai_at: OpenAIClient) -> None:
     async def embeds(exchange: Exchange) -> None:
-        await exchange.reply(b'{"data":[{"embedding":["x"],"index":0}],"usage":{"prompt_tokens":1,"total_tokens":1}}')
+        await exchange.reply(b'{"data":[{"embedding":["x"],"index":0}],"usage":{"prompt_tokens":5,"total_tokens":5}}')
 
-    running, _ = ground.before(embeds)
-    with pytest.raises(Exception, match="not a reply of its dialect") as caught:
+    running, provider = ground.before(embeds)
+    with pytest.raises(openai.InternalServerError, match="not a reply of its dialect") as caught:
         openai_at(running).embeddings.create(model="m", input="x", encoding_format="base64")
-    assert getattr(caught.value, "status_code", None) == 502
+    # Paid for all the same, each time.
+    record = ground.record(running, caught.value.request_id or "")
+    assert [attempt["input_tokens"] for attempt in record["attempts"]] == [5] * len(provider.exchanges)
 
 
 def test_a_helper_of_the_library_reads_tools_that_the_host_counts_from_1(

@@ -134,7 +134,7 @@ class HttpProvider:
             if not body:
                 raise ReplyError("The provider's reply is empty.")
             if dialect.name == EMBEDDINGS == call.dialect:
-                body = await in_format(body, value(call.asked.fields, "encoding_format", str))
+                body = await _as_asked(call, attempt, pump, body)
             if dialect.in_path and call.streams and body.lstrip()[:1] == b"[":
                 # A stream that was not framed as one: a JSON array of its events.
                 await pump.stream(_AtOnce(body))
@@ -217,6 +217,16 @@ class HttpProvider:
             return own
         asked = forwarded(call.dialect, call.headers)
         return {**own, **asked} if asked else own
+
+
+async def _as_asked(call: Call, attempt: Attempt, pump: Pump, body: bytes) -> bytes:
+    """Vectors in the encoding that their client reads. What they have used counts, even where they cannot be read."""
+    try:
+        return await in_format(body, value(call.asked.fields, "encoding_format", str))
+    except ReplyError:
+        pump.meter.whole(body)
+        attempt.usage = pump.meter.usage
+        raise
 
 
 class _AtOnce:
