@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from sidegate.contract.call import Call
@@ -29,7 +30,7 @@ STOP_SECONDS = 5.0
 class LiveCall:
     """A call, its task, and in the end how it went."""
 
-    __slots__ = ("call", "done", "on_disconnect", "outlet", "reply", "task")
+    __slots__ = ("_readers", "call", "done", "on_disconnect", "outlet", "reply", "task")
 
     def __init__(self, call: Call, outlet: ClientOutlet, on_disconnect: OnDisconnect, done: asyncio.Future[None]):
         self.call = call
@@ -38,7 +39,20 @@ class LiveCall:
         self.reply: Reply | None = None
         self.task: asyncio.Task[None] | None = None
         self.done = done
-        """Resolved when the onion has ended and the settlement is on its way. Wait on it shielded."""
+        """Resolved when the onion has ended and the settlement is on its way. Wait on it shielded, or on `ended`."""
+        self._readers: list[asyncio.Future[None]] = []
+
+    def ended(self) -> asyncio.Future[None]:
+        """Resolved as `done` is, and its owner's own: to be awaited by a task that may be cancelled."""
+        reader = self.done.get_loop().create_future()
+        self._readers.append(reader)
+        return reader
+
+    def tell(self) -> None:
+        """It is over: whoever waits goes on."""
+        for waiting in (*self._readers, self.done):
+            if not waiting.done():
+                waiting.set_result(None)
 
     def stop(self, why: SidegateError) -> None:
         """Cancel the call's task, once; later reasons are not heard."""
@@ -81,7 +95,7 @@ class Live:
         self._idle.clear()
         live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}")
         # Not a `finally` in the task: one that is cancelled before its first step never enters its body.
-        live.task.add_done_callback(lambda _: self._end(live))
+        live.task.add_done_callback(partial(self._end, live))
         return live
 
     async def _run(self, live: LiveCall, handler: Handler) -> None:
@@ -99,7 +113,7 @@ class Live:
                     {"message": f"call {call.id} failed in the gateway", "exception": error}
                 )
 
-    def _end(self, live: LiveCall) -> None:
+    def _end(self, live: LiveCall, _: object = None) -> None:
         del self._calls[live.call.id]
         if not self._calls:
             self._idle.set()
@@ -108,8 +122,7 @@ class Live:
         try:
             self._settle(live.call, reply, self._clock.monotonic() - live.call.started)
         finally:
-            if not live.done.done():
-                live.done.set_result(None)
+            live.tell()
 
     def client_left(self, live: LiveCall) -> None:
         """The reader has gone: stop the call, read on for the usage of what was sent, or finish the work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -12,6 +13,8 @@ from sidegate.http.gemini import VERSIONS, gemini_calls
 from sidegate.http.health import add_health
 from sidegate.http.outermost import expectation, outermost
 from sidegate.http.records import RecordEndpoint
+from sidegate.http.responses import response_routes
+from sidegate.http.server import SHORTCUTS
 from sidegate.http.ui import ui_calls
 from sidegate.service import Service
 from sidegate.settings import Route
@@ -30,7 +33,7 @@ CALLS = {
 }
 """Client paths, below a route's prefix, and the dialect spoken there; those of Gemini are in `http/gemini.py`."""
 
-OPERATIONS = ("chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs")
+OPERATIONS = ("chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs", "responses")
 
 
 def make_app(service: Service) -> web.Application:
@@ -42,11 +45,16 @@ def make_app(service: Service) -> web.Application:
         add_cors(app, service.settings.listen.cors)
     expect = expectation(service.settings.server.max_body_bytes)
     taken: set[tuple[str, str]] = set()
+    shortcuts: dict[str, Endpoint] = {}
     for route in service.settings.routes:
         for path, endpoint, method in _endpoints(service, route):
             if (path, method) not in taken:
                 taken.add((path, method))
                 app.router.add_route(method, path, endpoint, expect_handler=expect)
+                if method == "POST" and "{" not in path:
+                    shortcuts[path] = partial(outermost, handler=endpoint)
+    if service.settings.listen.cors is None:
+        app[SHORTCUTS] = shortcuts
     add_health(app, service)
     return app
 
@@ -79,6 +87,8 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         found += [(route.prefix + "/v1/calls", calls, "GET"), (one, calls, "GET"), (one, cancel, "DELETE")]
     if "jobs" in served and service.jobs is not None:
         found += _jobs(service, route)
+    if "responses" in served:
+        found += response_routes(service, route, handler)
     if "usage" in served:
         usage = RecordEndpoint(service, route, handler, "usage", Own()).answer
         found.append((route.prefix + "/v1/usage", usage, "GET"))

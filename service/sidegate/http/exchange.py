@@ -36,7 +36,7 @@ class Exchange:
         except SidegateError as error:
             return error_reply(self._voice, error, call)
         try:
-            await asyncio.shield(live.done)
+            await live.ended()
         except asyncio.CancelledError:
             if sink is not None:
                 sink.leave()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -20,8 +19,6 @@ LONGEST_WAIT = 120.0
 to try again, and its caller when to."""
 
 SHOULD_RETRY = "x-should-retry"
-
-_ILLEGAL = re.compile(r"[^\x20-\x7e]")
 
 
 class Voice(Protocol):
@@ -41,7 +38,7 @@ def reply_headers(voice: Voice, call_id: str, extra: Mapping[str, str]) -> dict[
     headers = {"Server": SERVER, "x-request-id": call_id}
     if voice.name.startswith("anthropic."):
         headers["request-id"] = call_id
-    headers.update({name: value for name, value in extra.items() if not _ILLEGAL.search(value)})
+    headers.update({name: value for name, value in extra.items() if value.isascii() and value.isprintable()})
     return headers
 
 

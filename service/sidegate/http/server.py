@@ -10,7 +10,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -26,6 +26,11 @@ from sidegate.settings import Listener, Server
 from sidegate.wire import own
 
 SERVER = f"sidegate/{__version__}"
+
+Answer = Callable[[Any], Awaitable[web.StreamResponse]]
+
+SHORTCUTS: web.AppKey[dict[str, Answer]] = web.AppKey("shortcuts", dict)
+"""Of an application: paths that are posted to often, with what answers there. They stand in its router too."""
 
 _NOT_HTTP = ("The request is not valid HTTP.", "invalid_http")
 
@@ -120,7 +125,7 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """An application with the gateway's settings."""
 
-    __slots__ = ("_send_timeout",)
+    __slots__ = ("_send_timeout", "_shortcuts")
 
     def __init__(self, app: web.Application, server: Server) -> None:
         super().__init__(
@@ -138,12 +143,13 @@ class Runner(web.AppRunner):
             shutdown_timeout=1,
         )
         self._send_timeout = server.send_timeout
+        self._shortcuts = app.get(SHORTCUTS, {})
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs: dict[str, Any] = dict(made._kwargs)
         server = _Server(
-            made.request_handler,
+            _shorter(made.request_handler, self._shortcuts),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=asyncio.get_running_loop(),
@@ -151,6 +157,21 @@ class Runner(web.AppRunner):
         )
         server.send_timeout = self._send_timeout
         return server
+
+
+def _shorter(handle: Answer, shortcuts: Mapping[str, Answer]) -> Answer:
+    """`handle`, but for what is posted to exactly one of these paths: aiohttp's way from a path to its handler costs a
+    tenth of what the whole relay of a call does."""
+    if not shortcuts:
+        return handle
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        endpoint = shortcuts.get(request._message.path)
+        if endpoint is None or request.method != "POST" or "Expect" in request.headers:
+            return await handle(request)
+        return await endpoint(request)
+
+    return answer
 
 
 def check_parser() -> None:
