@@ -34,7 +34,18 @@ from sidegate_plugins._rate_headers import tell
 from sidegate_plugins._token_bound import bounded
 
 Pattern = Annotated[str, Meta(min_length=1, pattern=r"^[^*]*\*?$")]
-Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"]
+Operation = Literal[
+    "chat",
+    "text_completion",
+    "embeddings",
+    "models",
+    "calls",
+    "usage",
+    "get_response",
+    "delete_response",
+    "cancel_response",
+    "list_input_items",
+]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 
 Estimated = Annotated[

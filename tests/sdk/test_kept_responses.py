@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -76,6 +77,7 @@ class Vendor:
         self.asked: list[tuple[str, str, str]] = []
         """Method, path with query, and key of all requests for what is kept."""
         self.prefix = prefix
+        self.under_way: list[Exchange] = []
         self.keys: list[str] = []
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -111,7 +113,13 @@ class Vendor:
         id = f"{self.prefix}{len(self.keys)}"
         background = bool(asked.get("background"))
         self.kept[id] = response(id, status="queued" if background else "completed")
-        if asked.get("stream"):
+        if asked.get("stream") and background:
+            # It says a word, and goes on by itself when nobody listens.
+            self.under_way.append(exchange)
+            await exchange.head(Transfer_Encoding="chunked")
+            await exchange.chunk(b"".join(events(id)[:4]))
+            await exchange.closed.wait()
+        elif asked.get("stream"):
             await exchange.stream(*events(id))
         else:
             await exchange.reply(json.dumps(self.kept[id]).encode())
@@ -160,6 +168,8 @@ def settle(ground: Ground, running: Running) -> None:
 
     async def written() -> None:
         service = running.service
+        for live in service.live.all():
+            await asyncio.wait_for(asyncio.shield(live.done), 5)
         await service.ledger.flush()
         service.responses.tick()
         if service.responses._flushing is not None:
@@ -378,6 +388,27 @@ def test_what_went_on_in_the_background_is_charged_once_to_the_call_that_made_it
     assert found["attempts"][0]["cost_nano_usd"] == 27_000
     assert json.loads(found["attempts"][0]["rates"])
     assert spending(tmp_path / "ledger.db") == (27_000, False)
+
+
+def test_a_stream_that_is_left_goes_on_in_the_background(
+    ground: Ground, openai_at: Any, vendor: Vendor, tmp_path: Path
+) -> None:
+    running = ground.gateway(config(ground, vendor, ledger={"url": f"sqlite:///{tmp_path}/ledger.db"}))
+    ann = openai_at(running, api_key="ann-key")
+    stream = ann.responses.create(model="m", input="Hi", background=True, stream=True)
+    id, call = next(iter(stream)).response.id, stream.response.headers["x-request-id"]
+    # The stream is still under way, and its response is known already.
+    assert ann.responses.retrieve(id).status == "queued"
+    with pytest.raises(openai.NotFoundError):
+        openai_at(running, api_key="bob-key").responses.cancel(id)
+    stream.close()
+    ground.left(vendor.under_way[0])
+    found = record(ground, running, call)
+    assert (found["state"], found["ending"], found["output_tokens"]) == ("unknown", "client_gone", None)
+    rest = list(ann.responses.retrieve(id, stream=True, starting_after=3))
+    assert rest[-1].response.usage.total_tokens == 9
+    found = record(ground, running, call)
+    assert (found["state"], found["input_tokens"], found["output_tokens"]) == ("settled", 7, 2)
 
 
 def test_what_is_cancelled_before_it_tells_its_usage_stays_unknown(

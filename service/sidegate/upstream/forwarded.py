@@ -7,6 +7,7 @@ from typing import Final
 
 from sidegate.contract.host import Clock
 from sidegate.errors import ProviderError
+from sidegate.upstream.response import Headers
 from sidegate.upstream.retry import SHOULD_RETRY
 from sidegate.wire import limit_headers
 
@@ -17,6 +18,7 @@ nothing else. Which account, project or user is asked for is the gateway's to sa
 OWN_LIMITS = "ratelimit"
 """Header of a reply by which a plugin says that the gateway has limits of its own."""
 
+_PREFIXES: Final = {"openai": limit_headers.OPENAI.encode(), "anthropic": limit_headers.ANTHROPIC.encode()}
 _WORDS = frozenset({"true", "false"})
 
 
@@ -35,7 +37,8 @@ def told(
 ) -> dict[str, str] | None:
     """Of a good reply's headers, what its client may know: the rate limits, unless the gateway has limits of its own,
     which are then the client's. `provider` and `client` are dialects, `own` the reply's headers so far."""
-    if OWN_LIMITS in own:
+    prefix = _PREFIXES.get(provider.partition(".")[0])
+    if prefix is None or OWN_LIMITS in own or (isinstance(headers, Headers) and not headers.any_begins(prefix)):
         return None
     return limit_headers.told(headers, provider, client, clock.now) or None
 

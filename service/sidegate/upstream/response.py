@@ -50,6 +50,10 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def any_begins(self, prefix: bytes) -> bool:
+        """Whether a name begins so, in lower case. Asked for each call, so by one search and not name by name."""
+        return b"\n" + prefix in b"\n".join((b"", *self._values))
+
 
 class Response:
     """The head of a provider's reply, and its body still to be read."""

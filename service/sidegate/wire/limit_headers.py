@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 OPENAI = "x-ratelimit-"
 ANTHROPIC = "anthropic-ratelimit-"
@@ -30,8 +31,7 @@ _LONGEST_SECONDS = 366 * 86_400.0
 def told(headers: Mapping[str, str], provider: str, client: str, now: Callable[[], datetime]) -> dict[str, str]:
     """What a provider of the dialect `provider` says of its limits, as a client of `client` knows it: the first words
     of their names. As they are between dialects of one vendor, translated between these two, else nothing."""
-    prefix = _PREFIXES.get(provider.partition(".")[0])
-    wanted = _PREFIXES.get(client.partition(".")[0])
+    prefix, wanted = prefix_of(provider), prefix_of(client)
     if prefix is None or wanted is None:
         return {}
     found = {name.lower(): headers[name] for name in headers if name[: len(prefix)].lower() == prefix}
@@ -39,6 +39,12 @@ def told(headers: Mapping[str, str], provider: str, client: str, now: Callable[[
         found = in_anthropics(found, now()) if wanted == ANTHROPIC else in_openais(found, now())
     # There is no end to what a server may send.
     return {name: value for name, value in list(found.items())[:MOST] if len(value) <= LONGEST}
+
+
+@cache
+def prefix_of(dialect: str) -> str | None:
+    """What the names begin with in a dialect; `None` where it has none."""
+    return _PREFIXES.get(dialect.partition(".")[0])
 
 
 def in_anthropics(headers: Mapping[str, str], now: datetime) -> dict[str, str]:
