@@ -248,6 +248,36 @@ async def test_the_bytes_of_a_stream_pass_as_they_came_where_nothing_is_to_be_ta
     assert text.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize("client", VOICES)
+async def test_the_schema_can_be_told_in_words_to_every_provider(client: str) -> None:
+    """In its system prompt, and no format is left in the request."""
+    path, body = CLIENTS[client](False)
+    words = {**PLUGIN, "settings": {"tell_model": "prompt"}}
+    async with serving(client, FITS, plugins=(words,)) as (_, told, http):
+        status, text, _ = await asked(http, path, body)
+    assert status == 200, text
+    sent = told.exchanges[0].body.decode()
+    assert "Answer with one JSON value and nothing else" in sent
+    assert json.dumps(json.dumps(PERSON["required"], separators=(",", ":")))[1:-1] in sent
+    asks_for = (*("response_format", "output_config", "json_schema"), *("responseJsonSchema", "responseMimeType"))
+    assert not [name for name in asks_for if f'"{name}"' in sent]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_job_is_held_to_its_schema(stream: bool) -> None:
+    path, body = chat(stream)
+    held = {**PLUGIN, "settings": {"on_invalid_stream": "repair"}}
+    jobs = {"batch_seconds": 0.01}
+    async with serving("openai", WRONG, FITS, WRONG, WRONG, plugins=(held,), jobs=jobs) as (_, told, http):
+        for fits in (True, False):
+            async with http.post(path, json=body, headers={"Prefer": "respond-async, wait=20"}) as reply:
+                assert reply.status != 202
+                text = await reply.text()
+                assert (FITS in said(text)) is fits
+                assert ("reply_schema_mismatch" in text) is not fits
+        assert len(told.exchanges) == 4
+
+
 # --- money ------------------------------------------------------------------------------------------------------------
 
 
