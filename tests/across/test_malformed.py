@@ -72,6 +72,8 @@ def text_of(answer: Answer) -> str:
                 found += text
             case {"candidates": [{"content": {"parts": [{"text": str(text)}, *_]}}, *_]}:
                 found += text
+            case _:
+                continue
     return found
 
 

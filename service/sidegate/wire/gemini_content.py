@@ -30,6 +30,9 @@ from sidegate.wire.gemini_fields import read_as, renamed, several
 from sidegate.wire.gemini_reply import PART
 from sidegate.wire.seals import GEMINI, is_of
 
+UNSIGNED = "skip_thought_signature_validator"
+"""What Gemini 3 takes as the signature of a call that it has not made itself, or whose own was lost on the way:
+https://ai.google.dev/gemini-api/docs/thought-signatures. Without any, it refuses the request."""
 _OWN_FILE = re.compile(r"https://generativelanguage\.googleapis\.com/[^?#]*files/|gs://|files/")
 _WEB = ("http://", "https://")
 _TO_STANDARD = str.maketrans("-_", "+/")

@@ -23,14 +23,10 @@ from sidegate.contract.meaning import (
 )
 from sidegate.wire.body import encode, value
 from sidegate.wire.dialect import Fields
-from sidegate.wire.gemini_content import write_call, write_content, write_result, write_thinking
+from sidegate.wire.gemini_content import UNSIGNED, write_call, write_content, write_result, write_thinking
 from sidegate.wire.gemini_fields import CONFIG, snake
 from sidegate.wire.gemini_tools import are_own_tools, write_choice, write_tools
 from sidegate.wire.seals import GEMINI, is_of
-
-UNSIGNED = "skip_thought_signature_validator"
-"""What Gemini 3 takes as the signature of a call that it has not made itself, or whose own was lost on the way:
-https://ai.google.dev/gemini-api/docs/thought-signatures. Without any, it refuses the request."""
 
 _SIGNS = re.compile(r"gemini-(?:[3-9]|[1-9]\d)")
 _BUDGETS = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}

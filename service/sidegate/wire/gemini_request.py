@@ -25,7 +25,15 @@ from sidegate.contract.meaning import (
 from sidegate.errors import BadRequest
 from sidegate.wire.body import UNREADABLE, convert, wrong_type
 from sidegate.wire.dialect import Fields
-from sidegate.wire.gemini_content import FunctionCall, FunctionResponse, Part, read_part, read_result, standard
+from sidegate.wire.gemini_content import (
+    UNSIGNED,
+    FunctionCall,
+    FunctionResponse,
+    Part,
+    read_part,
+    read_result,
+    standard,
+)
 from sidegate.wire.gemini_fields import CONFIG, known, read_as, renamed, several
 from sidegate.wire.gemini_schema import json_schema
 from sidegate.wire.gemini_tools import read_choice, read_tools
@@ -213,7 +221,7 @@ def _add_thought(found: list[Content], part: Part) -> None:
 
 def _seal(part: Part) -> ReasoningContent | None:
     """The signature of a part, by itself."""
-    if not part.thought_signature:
+    if not part.thought_signature or part.thought_signature == UNSIGNED:
         return None
     vendor, signature, redacted = decoded(standard(part.thought_signature))
     return ReasoningContent("", signature, redacted, vendor)
