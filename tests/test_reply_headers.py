@@ -176,6 +176,19 @@ async def test_only_the_versions_of_a_dialect_that_both_speak_go_on(
     assert {name: value for name, value in exchange.headers.items() if name not in own | key} == wanted
 
 
+@both
+async def test_the_providers_own_id_of_a_request_is_in_the_log_alone(http: aiohttp.ClientSession, stream: bool) -> None:
+    log = {"use": "log", "settings": {}}
+    failing = replies(500, request_id="r" * 1000)
+    script = with_headers(answers, X_Request_Id="req_theirs")
+    async with scripted(failing) as first, scripted(script) as second:
+        async with gateway(leads_to(first.url, second.url, plugins=(log,))) as running:
+            _, _, headers = await post(http, running, OPENAI, stream)
+            (line,) = running.log.events("call")
+    assert [attempt["request_id"] for attempt in line["attempts"]] == ["r" * 128, "r" * 128, "req_theirs"]
+    assert headers["x-request-id"] == line["call"]
+
+
 async def test_a_version_named_in_several_lines_goes_on_whole(http: aiohttp.ClientSession) -> None:
     async with scripted(anthropic_says) as provider, gateway(leads_to(provider.url, dialect="anthropic")) as running:
         headers = [("anthropic-beta", "a-1"), ("anthropic-beta", "b-2")]

@@ -53,6 +53,7 @@ def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> di
     return {
         "provider": attempt.provider,
         "target": attempt.target,
+        "request_id": attempt.tags.get("request_id"),
         "status": attempt.status,
         "ending": (attempt.ending or reply.ending).value,
         "error": attempt.error,

@@ -109,6 +109,7 @@ async def test_a_line_says_who_asked_what_and_how_it_went() -> None:
             {
                 "provider": "q",
                 "target": "m-1",
+                "request_id": None,
                 "status": 503,
                 "ending": "provider_error",
                 "error": "provider_error",
@@ -118,6 +119,7 @@ async def test_a_line_says_who_asked_what_and_how_it_went() -> None:
             {
                 "provider": "p",
                 "target": "m-1",
+                "request_id": None,
                 "status": 200,
                 "ending": "complete",
                 "error": None,

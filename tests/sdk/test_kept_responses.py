@@ -359,6 +359,18 @@ def test_an_edit_holds_in_what_is_fetched_too(ground: Ground, openai_at: Any, ve
     assert streamed[-1].response.output_text == "HELLO"
 
 
+@both
+def test_another_gateway_of_the_ledger_knows_it_too(
+    ground: Ground, openai_at: Any, vendor: Vendor, stream: bool, tmp_path: Path
+) -> None:
+    kept = config(ground, vendor, ledger={"url": f"sqlite:///{tmp_path}/ledger.db"})
+    here, there = (openai_at(ground.gateway(kept), api_key="ann-key") for _ in range(2))
+    id = made(here, stream)
+    # At once: what is not written yet is waited for.
+    assert there.responses.create(model="m", input="Go on", previous_response_id=id).status == "completed"
+    assert there.responses.retrieve(id).output_text == "Hello"
+
+
 # --- in the background ------------------------------------------------------------------------------------------------
 
 

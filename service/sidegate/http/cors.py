@@ -18,13 +18,28 @@ METHODS = "GET, POST, DELETE"
 SENDS = frozenset(
     (
         *("accept", "accept-language", "authorization", "api-key", "content-language", "content-type"),
-        *("idempotency-key", "last-event-id", "traceparent", "tracestate", "user-agent", "x-api-key", "x-request-id"),
+        *(
+            "idempotency-key",
+            "last-event-id",
+            "prefer",
+            "priority",
+            "traceparent",
+            "tracestate",
+            "user-agent",
+            "x-api-key",
+            "x-request-id",
+        ),
         *("x-server-timeout",),
     )
 )
 """Request headers, in lower case, that the vendors' SDKs send and the gateway reads."""
 SENDS_BEGINNING = ("anthropic-", "openai-", "x-goog-", "x-sidegate-", "x-stainless-")
-READS = frozenset(("ratelimit", "ratelimit-policy", "request-id", "retry-after", "retry-after-ms"))
+READS = frozenset(
+    (
+        *("location", "preference-applied", "ratelimit", "ratelimit-policy", "request-id", "retry-after"),
+        "retry-after-ms",
+    )
+)
 READS_BEGINNING = ("anthropic-ratelimit-", "x-ratelimit-", "x-request-id", "x-should-retry", "x-sidegate-", "x-vercel-")
 """Reply headers that SDKs act on, and the gateway's own."""
 

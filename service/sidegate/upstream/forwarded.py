@@ -18,6 +18,9 @@ nothing else. Which account, project or user is asked for is the gateway's to sa
 OWN_LIMITS = "ratelimit"
 """Header of a reply by which a plugin says that the gateway has limits of its own."""
 
+LONGEST_ID = 128
+"""Characters of a provider's id of a request."""
+
 _PREFIXES: Final = {"openai": limit_headers.OPENAI.encode(), "anthropic": limit_headers.ANTHROPIC.encode()}
 _WORDS = frozenset({"true", "false"})
 
@@ -41,6 +44,12 @@ def told(
     if prefix is None or OWN_LIMITS in own or (isinstance(headers, Headers) and not headers.any_begins(prefix)):
         return None
     return limit_headers.told(headers, provider, client, clock.now) or None
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """By which the provider finds a request. For the log; clients have the gateway's own."""
+    found = headers.get("x-request-id") or headers.get("request-id") or headers.get("apim-request-id")
+    return None if found is None else found[:LONGEST_ID]
 
 
 def explain(

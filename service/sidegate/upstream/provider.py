@@ -21,7 +21,7 @@ from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
 from sidegate.upstream.feed import Feed
 from sidegate.upstream.fetching import FETCHES, KEEPING, fetch_of, tell
-from sidegate.upstream.forwarded import explain, forwarded, told
+from sidegate.upstream.forwarded import explain, forwarded, request_id, told
 from sidegate.upstream.host import Host
 from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
@@ -122,6 +122,8 @@ class HttpProvider:
         self, call: Call, attempt: Attempt, dialect: Dialect, response: Response, deadline: Deadline, hide_usage: bool
     ) -> None:
         headers, spoken = response.headers, (dialect.name, call.dialect, call.reply_headers, self._clock)
+        if (known := request_id(headers)) is not None:
+            attempt.tags["request_id"] = known
         if response.status != 200:
             error = dialect.read_error(response.status, headers, await response.read(2**20))
             explain(error, headers, *spoken)
