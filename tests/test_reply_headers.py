@@ -189,6 +189,22 @@ async def test_the_providers_own_id_of_a_request_is_in_the_log_alone(http: aioht
     assert headers["x-request-id"] == line["call"]
 
 
+async def test_betas_of_the_config_and_of_the_client_go_on_together(http: aiohttp.ClientSession) -> None:
+    async with scripted(anthropic_says) as provider:
+        config = leads_to(provider.url, dialect="anthropic")
+        config["providers"]["p0"]["headers"] = {
+            "Anthropic-Beta": "own-1",
+            "Anthropic-Version": "2023-01-01",
+            "x-a": "1",
+        }
+        async with gateway(config) as running:
+            headers = {"anthropic-beta": "a-1", "anthropic-version": "2023-06-01"}
+            async with http.post(running.url + ANTHROPIC, json=messages(), headers=headers) as reply:
+                assert reply.status == 200
+    sent = provider.exchanges[0].headers
+    assert (sent["anthropic-beta"], sent["anthropic-version"], sent["x-a"]) == ("own-1, a-1", "2023-06-01", "1")
+
+
 async def test_a_version_named_in_several_lines_goes_on_whole(http: aiohttp.ClientSession) -> None:
     async with scripted(anthropic_says) as provider, gateway(leads_to(provider.url, dialect="anthropic")) as running:
         headers = [("anthropic-beta", "a-1"), ("anthropic-beta", "b-2")]

@@ -35,6 +35,18 @@ def forwarded(dialect: str, headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def joined(own: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """What the config sends, with what the client asks for: its version takes the place, its betas are some more."""
+    headers = dict(asked)
+    for name, value in own.items():
+        lower = name.lower()
+        if lower not in asked:
+            headers[name] = value
+        elif lower.endswith("-beta"):
+            headers[lower] = f"{value}, {headers[lower]}"
+    return headers
+
+
 def told(
     headers: Mapping[str, str], provider: str, client: str, own: Mapping[str, str], clock: Clock
 ) -> dict[str, str] | None:

@@ -21,7 +21,7 @@ from sidegate.upstream.credentials import Credential, Credentials
 from sidegate.upstream.deadline import Deadline, spent
 from sidegate.upstream.feed import Feed
 from sidegate.upstream.fetching import FETCHES, KEEPING, fetch_of, tell
-from sidegate.upstream.forwarded import explain, forwarded, request_id, told
+from sidegate.upstream.forwarded import explain, forwarded, joined, request_id, told
 from sidegate.upstream.host import Host
 from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
@@ -218,7 +218,7 @@ class HttpProvider:
         if call.dialect not in self._speaks:
             return own
         asked = forwarded(call.dialect, call.headers)
-        return {**own, **asked} if asked else own
+        return joined(own, asked) if asked else own
 
 
 async def _as_asked(call: Call, attempt: Attempt, pump: Pump, body: bytes) -> bytes:
