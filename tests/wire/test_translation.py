@@ -198,7 +198,7 @@ def test_values_that_do_not_fit_are_dropped_or_refused() -> None:
 
 def test_content_a_user_says_is_never_dropped_and_what_another_provider_did_is() -> None:
     spoken = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
-    with pytest.raises(Untranslatable):
+    with pytest.raises(Untranslatable, match=r"messages\.content\.input_audio"):
         say(
             "openai.chat",
             "gemini.generate",

@@ -33,6 +33,8 @@ _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.\-\[\]]")
 _LONGEST_NAME = 80
 
 _CONTENT = "messages.content."
+_PLACES = {"openai.responses": "input.content.", "gemini.generate": "contents.", "openai.chat": _CONTENT}
+"""Where content stands that only one dialect knows."""
 _HARMLESS = frozenset((_CONTENT + "reasoning", _CONTENT + "reasoning.signature"))
 _PARAMS = tuple(
     name
@@ -64,7 +66,9 @@ def translated(
         raise
     except BadRequest as error:
         word = _word(client, "choices" if error.param == "n" else error.param or "")
-        raise Untranslatable(error.message, param=word or None, code=error.code) from error
+        refused = Untranslatable(error.message, param=word or None, code=error.code)
+        refused.details = error.details
+        raise refused from error
     lost = [name for name in dict.fromkeys(lost) if _is_lost(name, request)]
     _refuse(client, request, dialect.name, lost, strict=strict)
     return body, lost
@@ -191,4 +195,6 @@ def _word(client: str, name: str) -> str:
     """What the client calls it."""
     if name in ALONE.get(client, ()):
         return name
+    if name.startswith(_CONTENT) and (place := _PLACES.get(client)) is not None and name not in WORDS.get(client, {}):
+        return place + name.removeprefix(_CONTENT).rpartition(".")[2]
     return WORDS.get(client, {}).get("response_format.json_schema" if name == "response_format" else name, name)
