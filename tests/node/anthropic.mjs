@@ -1,5 +1,6 @@
 // Anthropic's own client.
 import Anthropic from "@anthropic-ai/sdk";
+import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
 import { CITY, heard, patience, QUESTION, TOOLS } from "./heard.mjs";
 
 const client = ({ url, key = "client-key", maxRetries = 0 }) => new Anthropic({ baseURL: url, apiKey: key, maxRetries });
@@ -48,4 +49,19 @@ export async function models({ url, key }) {
     const names = [];
     for await (const model of client({ url, key }).models.list()) names.push([model.type, model.id]);
     return names;
+}
+
+// Runs the tools that are called, and asks again, until nothing is called.
+export async function answered({ url, model, stream, question }) {
+    const tools = Object.entries(TOOLS).map(([name, inputSchema]) =>
+        betaTool({ name, description: name, inputSchema, run: () => `the ${name} of ${question}` }),
+    );
+    const messages = [{ role: "user", content: question }];
+    const runner = client({ url }).beta.messages.toolRunner({ model, max_tokens: 50, messages, tools, stream });
+    const steps = [];
+    for await (const turn of runner) {
+        const message = stream ? await turn.finalMessage() : turn;
+        steps.push(message.content.map((block) => block.text ?? "").join(""));
+    }
+    return { steps };
 }

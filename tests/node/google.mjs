@@ -58,3 +58,31 @@ export async function models({ url, key }) {
     for await (const model of await client({ url, key }).models.list()) names.push(model.name);
     return names;
 }
+
+// Runs the tools that are called, and asks again, until nothing is called.
+export async function answered({ url, model, stream, question }) {
+    const declared = Object.entries(TOOLS).map(([name, parametersJsonSchema]) => ({ name, parametersJsonSchema }));
+    const callable = {
+        tool: async () => ({ functionDeclarations: declared }),
+        callTool: async (calls) =>
+            calls.map(({ id, name }) => ({
+                functionResponse: { id, name, response: { output: `the ${name} of ${question}` } },
+            })),
+    };
+    const asked = { model, contents: question, config: { tools: [callable] } };
+    const { models } = client({ url });
+    if (!stream) {
+        const reply = await models.generateContent(asked);
+        const before = (reply.automaticFunctionCallingHistory ?? []).filter(({ role }) => role === "model");
+        return { steps: [...before, reply.candidates[0].content].map(textOf) };
+    }
+    const steps = [""];
+    for await (const event of await models.generateContentStream(asked)) {
+        // What the tools gave comes as an event of its own, between the turns.
+        if (event.candidates?.[0]?.content?.role === "user") steps.push("");
+        else steps[steps.length - 1] += textOf(event.candidates?.[0]?.content);
+    }
+    return { steps };
+}
+
+const textOf = (content) => (content?.parts ?? []).map((part) => part.text ?? "").join("");

@@ -95,3 +95,16 @@ export async function models({ url, key }) {
     for await (const model of client({ url, key }).models.list()) names.push(model.id);
     return names;
 }
+
+// Runs the tools that are called, and asks again, until nothing is called.
+export async function answered({ url, model, stream, question }) {
+    const tools = Object.entries(TOOLS).map(([name, parameters]) => ({
+        type: "function",
+        function: { name, parameters, parse: JSON.parse, function: () => `the ${name} of ${question}` },
+    }));
+    const messages = [{ role: "user", content: question }];
+    const runner = client({ url }).chat.completions.runTools({ model, messages, tools, stream });
+    await runner.done();
+    const said = runner.messages.filter((message) => message.role === "assistant");
+    return { steps: said.map((message) => message.content) };
+}

@@ -7,16 +7,19 @@ import struct
 from base64 import b64decode
 from typing import Any
 
+import anthropic
 import msgspec
 import pytest
 from google import genai
 from google.genai import types
 
-from sidegate.testing import Exchange
+from sidegate.testing import Exchange, Script
 from sidegate.testing.voices import TEXT, VOICES, WORDS
 from tests.node.stage import DIALECTS, Stage
 from tests.relaying import DONE, ROLE, STOP, delta, event
 from tests.sdk.plain import asked
+from tests.sdk.scripts import TEXT as SAID
+from tests.sdk.speaking import SPEAKERS
 from tests.sdk.test_facts import HI, KEY, OLD, PARTS, STREAMS, _stage, each_client, messages, stage, streamed
 
 __all__ = ["_stage", "stage"]
@@ -264,3 +267,99 @@ def arguments_of(speaks: str, told: list[Any]) -> list[str]:
     if speaks == "openai_responses":
         return [each["delta"] for each in told if each["type"] == "response.function_call_arguments.delta"]
     return [each["delta"].get("partial_json", "") for each in told if each["type"] == "content_block_delta"]
+
+
+# --- conversations that a provider holds ------------------------------------------------------------------------------
+
+
+@anthropic.beta_tool
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return f"the weather of {city}"
+
+
+@anthropic.beta_tool
+def time(zone: str, at: list[int]) -> str:
+    """The time in a zone."""
+    return f"the time of {zone}"
+
+
+def runs_tools(stage: Stage, model: str) -> str:
+    """What Anthropic's own loop of tools comes to."""
+    with anthropic.Anthropic(base_url=stage.url, api_key=KEY, max_retries=0) as ai:
+        runner = ai.beta.messages.tool_runner(
+            model=model, max_tokens=9, messages=[{"role": "user", "content": "Zürich?"}], tools=[weather, time]
+        )
+        return "".join(block.text for block in runner.until_done().content if block.type == "text")
+
+
+def calls_then_says(dialect: str, stage: Stage) -> Script:
+    async def says(exchange: Exchange) -> None:
+        if len(stage.providers[dialect].exchanges) == 1:
+            await SPEAKERS[dialect](exchange)
+        else:
+            await exchange.reply(VOICES[dialect].whole(TEXT, VOICES[dialect].usage((7, 2))))
+
+    return says
+
+
+@pytest.mark.parametrize("dialect", ["openai", "openai_responses", "gemini"])
+def test_anthropics_loop_of_tools_sends_all_to_who_holds_no_conversation(stage: Stage, dialect: str) -> None:
+    """Its SDKs of late 2026 ask for a `thread`, and send nothing but what is new, unless they are told to."""
+    stage.plays(dialect, calls_then_says(dialect, stage))
+    assert runs_tools(stage, dialect) == TEXT
+    _, again = stage.providers[dialect].exchanges
+    assert "Zürich?" in again.body.decode(), "the question is there"
+    assert SAID in again.body.decode(), "and the first answer"
+    assert "the weather of Zürich" in again.body.decode(), "and what the tool gave"
+    assert "thread" not in again.json
+
+
+def test_anthropic_itself_holds_the_conversation(stage: Stage) -> None:
+    stage.plays("anthropic", calls_then_says("anthropic", stage))
+    assert runs_tools(stage, "anthropic") == TEXT
+    first, again = stage.providers["anthropic"].exchanges
+    assert first.json["thread"] == {"type": "create"}
+    assert again.json["thread"] == {"type": "continue", "previous_message_id": "msg_1"}
+    assert "Zürich?" not in again.body.decode()
+
+
+def test_a_conversation_that_anthropic_has_lost_is_sent_whole(stage: Stage) -> None:
+    """The SDK acts on a code in the error's details: it is told that, whatever else a gateway makes of errors."""
+    lost = {"type": "not_found_error", "message": "No thread.", "details": {"error_code": "thread_not_found"}}
+
+    async def says(exchange: Exchange) -> None:
+        if exchange.json["thread"]["type"] == "continue":
+            await exchange.reply(msgspec.json.encode({"type": "error", "error": lost}), 404)
+        else:
+            await calls_then_says("anthropic", stage)(exchange)
+
+    stage.plays("anthropic", says)
+    assert runs_tools(stage, "anthropic") == TEXT
+    *_, again = stage.providers["anthropic"].exchanges
+    assert again.json["thread"] == {"type": "create"}
+    assert "Zürich?" in again.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        (
+            {"error_code": "x", "unsupported": ["a", "b"], "most": 5},
+            {"error_code": "x", "unsupported": ["a", "b"], "most": 5},
+        ),
+        ({"error_code": "sk-abcdefgh1234"}, {"error_code": "***"}),
+        ({"error_code": {"deep": 1}, "list": [[1], "a"]}, {"list": ["a"]}),
+        ("no object", None),
+    ],
+    ids=["plain", "a-key", "deep", "no-object"],
+)
+def test_details_of_anthropics_errors_pass_bounded_and_clean(stage: Stage, details: Any, told: Any) -> None:
+    error = {"type": "invalid_request_error", "message": "No.", "details": details}
+
+    async def refuses(exchange: Exchange) -> None:
+        await exchange.reply(msgspec.json.encode({"type": "error", "error": error}), 400)
+
+    stage.plays("anthropic", refuses)
+    answer = asked(f"{stage.url}/v1/messages", messages(), x_api_key=KEY, anthropic_version=OLD)
+    assert (answer.status, answer.json["error"].get("details")) == (400, told)

@@ -86,9 +86,13 @@ class AnthropicMessages(InBody):
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         fault = faults.error_object(body)
-        return faults.provider_error(
+        error = faults.provider_error(
             status, headers, message=fault.message, code=fault.code, type=fault.type, param=fault.param
         )
+        if error.status == status < 500:
+            # The client's own mistake, in the provider's words: SDKs act on the code that stands there.
+            error.details = faults.error_details(body)
+        return error
 
     def write_error(self, error: SidegateError, request_id: str) -> bytes:
         return _json(_error(error, request_id))

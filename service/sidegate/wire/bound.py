@@ -16,6 +16,8 @@ _WHOLE = " With `store: false`, clients give back what was said itself."
 
 def check_translatable(dialect: str, request: Request) -> None:
     """Raises `BadRequest` naming the field where a request of `dialect` means nothing to a provider of another."""
+    if dialect == "anthropic.messages" and request.extra.get("thread") is not None:
+        raise _unthreaded()
     for name in _FIELDS.get(dialect, ()):
         if request.extra.get(name):
             raise _refused(name)
@@ -39,3 +41,17 @@ def _refused(name: str, more: str = "", hint: str = "") -> BadRequest:
         param=name,
         code="unsupported_field",
     )
+
+
+def _unthreaded() -> BadRequest:
+    """What tells Anthropic's clients, which refer to what the provider holds, to send the whole of it from now on.
+
+    Source: `ThreadUnsupportedRequestError` of the `anthropic` package, 2.12.
+    """
+    error = BadRequest(
+        "thread: The provider of this model keeps no conversation. Send all of it without `thread`.",
+        param="thread",
+        code="unsupported_field",
+    )
+    error.details = {"error_code": "thread_unsupported_request", "unsupported": []}
+    return error

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MESSAGE_LIMIT = 2000
 WORD_LIMIT = 200
+_MOST = 20
+"""Details of an error, and words in one of them."""
 
 _CLIENTS_OWN = frozenset({400, 404, 408, 409, 413, 422})
 _AUTH = frozenset({401, 402, 403, 407})
@@ -65,6 +67,14 @@ class Fault(Struct, frozen=True):
     param: str | None = None
     status: int | None = None
     """A numeric status inside the body (OpenRouter, Gemini, Azure)."""
+
+
+class _Details(Struct):
+    details: dict[str, Any]
+
+
+class _Detailed(Struct):
+    error: _Details
 
 
 def provider_error(
@@ -142,6 +152,19 @@ def error_value(decoded: Any) -> Fault:
     return _fault(decoded)
 
 
+def error_details(body: bytes) -> dict[str, Any]:
+    """What Anthropic says of an error for programs: `error_code`, and words, numbers and lists of them that go with it.
+
+    Bounded, and cleaned as messages are.
+    """
+    try:
+        decoded = msgspec.json.decode(body, type=_Detailed)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    told = {clean(name, WORD_LIMIT): _plain(value) for name, value in list(decoded.error.details.items())[:_MOST]}
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Seconds to wait, from `retry-after-ms`, else `retry-after` in seconds or as an HTTP date (RFC 9110, 10.2.3)."""
     found = {name.lower(): value for name, value in headers.items() if name.lower().startswith("retry-after")}
@@ -204,6 +227,15 @@ def _fault(inner: dict[str, Any]) -> Fault:
         param=_word(inner.get("param")),
         status=_status(code) or _status(inner.get("status")) or _status(inner.get("status_code")),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A word, a number, or a list of such; `None` for anything deeper."""
+    if isinstance(value, str):
+        return clean(value, WORD_LIMIT)
+    if isinstance(value, list):
+        return [_plain(each) for each in value[:_MOST] if isinstance(each, (str, bool, int, float))]
+    return value if isinstance(value, (bool, int, float)) else None
 
 
 def _detail(detail: Any) -> str | None:

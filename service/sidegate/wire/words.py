@@ -242,7 +242,7 @@ ALONE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "openai.chat": ("tools", "tool_choice", "audio", "modalities", "web_search_options", "messages.audio"),
         "openai.completions": ("suffix",),
         "openai.responses": ("previous_response_id", "conversation", "prompt", "background", "tools", "tool_choice"),
-        "anthropic.messages": ("tools", "container", "mcp_servers"),
+        "anthropic.messages": ("tools", "container", "mcp_servers", "thread"),
         "gemini.generate": (
             "tools",
             "cachedContent",
