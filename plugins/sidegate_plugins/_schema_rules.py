@@ -17,7 +17,7 @@ from sidegate_plugins._schema_rule import Node, Rule, literals, rule_of, schemas
 MOST_NODES = 256
 """Schemas that one value is held to at a time; where there are more it is not held to any while it grows."""
 DEEPEST = 100
-MOST_TEMPLATES = 4096
+MOST_TEMPLATES = 1024
 """Kept of one schema; values for which there are more are not held to any."""
 
 _LATEST = "https://json-schema.org/draft/2020-12/schema"
