@@ -12,10 +12,10 @@ _LONGEST_USER = 256
 
 def header_values(headers: Mapping[str, str], name: str) -> Iterable[str]:
     """Every value of a header: it may stand in a request more than once."""
+    if name not in headers:
+        return ()
     getall = getattr(headers, "getall", None)
-    if getall is not None:
-        return [str(value) for value in getall(name, ())]
-    return [headers[name]] if name in headers else []
+    return [headers[name]] if getall is None else [str(value) for value in getall(name)]
 
 
 def named_end_user(call: Call, header: str) -> str | None:

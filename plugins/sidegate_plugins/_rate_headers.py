@@ -18,8 +18,10 @@ def tell(headers: dict[str, str], standings: Sequence[Standing]) -> None:
         items = _kept(headers["ratelimit"], names) + items
     headers["ratelimit-policy"] = ", ".join(policies)
     headers["ratelimit"] = ", ".join(items)
-    _tightest(headers, "requests", [one for one in standings if one.what.kind == "requests"])
-    _tightest(headers, "tokens", [one for one in standings if one.what.kind != "requests"])
+    requests = [one for one in standings if one.what.kind == "requests"]
+    _tightest(headers, "requests", requests)
+    if len(requests) < len(standings):
+        _tightest(headers, "tokens", [one for one in standings if one.what.kind != "requests"])
 
 
 def _item(standing: Standing) -> str:

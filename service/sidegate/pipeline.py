@@ -92,6 +92,8 @@ class PluginFrame:
             call.notes.frame = self
 
     def _held(self) -> bool:
+        if len(self.call.stages) == self.mark:
+            return False
         holds = (stage for stage in self.call.stages[self.mark :] if isinstance(stage, Hold))
         return any(not (hold.released or hold.leaked) for hold in holds)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -79,6 +79,23 @@ class Notes:
     """Set where it is not the call's own: see `Call.naming`."""
     frame: Frame | None = None
     """Whose code runs: the frame of a plugin, if not the core's own."""
+
+
+class _Standstill:
+    """The clock of a plugin stands still inside."""
+
+    __slots__ = ("_frame",)
+
+    def __init__(self, frame: Frame | None) -> None:
+        self._frame = frame
+
+    def __enter__(self) -> None:
+        if self._frame is not None:
+            self._frame.pause()
+
+    def __exit__(self, *_: object) -> None:
+        if self._frame is not None:
+            self._frame.resume()
 
 
 class Call:
@@ -250,21 +267,13 @@ class Call:
             if held in self._stages:
                 del self._stages[self._stages.index(held) :]
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """Wait for what others do, such as another call or a slow reader: no time of the plugin's own, so not bounded.
 
         Only round waits that end by themselves.
         """
         frame = self.notes.frame
-        if frame is None or not frame.since:
-            yield
-            return
-        frame.pause()
-        try:
-            yield
-        finally:
-            frame.resume()
+        return _Standstill(None if frame is None or not frame.since else frame)
 
     async def send(self, chunk: Chunk) -> None:
         """Emit a chunk outward from here; returns when the reader has room. The only way to emit."""

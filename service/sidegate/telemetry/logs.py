@@ -53,10 +53,10 @@ class JsonLog:
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
         """One line in one write: `time` (RFC 3339, UTC), `event`, then `fields`. What JSON cannot say is its `repr`."""
-        line: dict[str, Any] = {"time": None, "event": None}
-        line.update(fields)
-        line["time"] = self._clock.now()
-        line["event"] = event
+        time = self._clock.now()
+        line: dict[str, Any] = {"time": time, "event": event, **fields}
+        if "time" in fields or "event" in fields:
+            line |= {"time": time, "event": event}
         data = self._encoded(line)
         try:
             self._stream.write(data)

@@ -73,7 +73,10 @@ class Catalogue:
         chosen = self._exact.get(name)
         if chosen is not None:
             return chosen
-        return next((chosen for prefix, chosen in self._patterns if name.startswith(prefix)), None)
+        for prefix, fits in self._patterns:
+            if name.startswith(prefix):
+                return fits
+        return None
 
 
 def unknown_model(name: str) -> Refusal:

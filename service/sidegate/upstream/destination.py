@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from yarl import URL
@@ -47,15 +48,23 @@ def read_url(url: str) -> Destination:
         raise ConnectError("The provider's address is none of HTTP.") from error
 
 
+@lru_cache(maxsize=256)
+def _line(name: str, value: str) -> tuple[str, bool]:
+    """A header as it is sent, and whether it is `Host`. A provider is sent the same few again and again."""
+    lower = name.lower()
+    if _NAME.fullmatch(name) is None or _CONTROL.search(value) is not None or lower in _FRAMING:
+        raise ConnectError("The request has a header that cannot be sent.")
+    return f"{name}: {value}", lower == "host"
+
+
 def write_head(method: str, to: Destination, headers: Mapping[str, str], length: int | None) -> bytes:
     """The head of a request. Raises `ConnectError` for a header that cannot be sent."""
     lines = [f"{method} {to.path} HTTP/1.1"]
     named = False
     for name, value in headers.items():
-        if _NAME.fullmatch(name) is None or _CONTROL.search(value) is not None or name.lower() in _FRAMING:
-            raise ConnectError("The request has a header that cannot be sent.")
-        named = named or name.lower() == "host"
-        lines.append(f"{name}: {value}")
+        line, is_host = _line(name, value)
+        named = named or is_host
+        lines.append(line)
     if not named:
         lines.insert(1, f"Host: {to.host}")
     if length is not None:
