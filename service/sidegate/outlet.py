@@ -112,6 +112,12 @@ class StreamOutlet:
     def detach(self) -> None:
         self.sink = NullSink()
 
+    def failure(self, event: bytes) -> bytes:
+        """An error event as this stream bears it: with the next number, where its events are written here and have
+        numbers. Those that are relayed are not counted."""
+        number = getattr(self._encoder, "number", None)
+        return event if number is None else event.replace(b'"sequence_number":0', b'"sequence_number":%d' % number, 1)
+
     def _begin(self) -> None:
         if self.notes.first_token is None:
             self.notes.first_token = self._clock.monotonic()

@@ -50,7 +50,8 @@ class Exchange:
     ) -> web.StreamResponse:
         if sink is not None and sink.begun:
             if error is not None:
-                return await sink.fail(self._voice.write_error_event(error, call.id))
+                event = self._voice.write_error_event(error, call.id)
+                return await sink.fail(outlet.failure(event) if isinstance(outlet, StreamOutlet) else event)
             return await sink.end()
         if error is not None:
             if sink is not None:

@@ -20,7 +20,8 @@ class ResponsesEncoder(ResponsesWriter):
 
     def __init__(self, envelope: Envelope) -> None:
         super().__init__(envelope)
-        self._number = 0
+        self.number = 0
+        """Of the next event."""
         self._begun = False
         self._out: list[bytes] = []
 
@@ -39,8 +40,8 @@ class ResponsesEncoder(ResponsesWriter):
     def say(self, kind: str, fields: dict[str, Any]) -> None:
         if not self._opened:
             self._open()
-        said = {"type": kind, "sequence_number": self._number, **fields}
-        self._number += 1
+        said = {"type": kind, "sequence_number": self.number, **fields}
+        self.number += 1
         self._out.append(b"event: " + kind.encode() + b"\ndata: " + _json(said) + b"\n\n")
 
     def comment(self, text: str) -> None:
