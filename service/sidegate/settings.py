@@ -189,6 +189,9 @@ class Route(Strict, frozen=True, kw_only=True):
         Literal["cancel", "drain", "continue"],
         Meta(description="A call whose client left: stopped; read on for its usage, trying nothing anew; or finished."),
     ] = "cancel"
+    resumable: Annotated[
+        bool, Meta(description="Streams outlive their connection: each is a job, and its client may come back to it.")
+    ] = False
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
     default_model: Annotated[
         str, Meta(description="What `/api/chat` and `/api/completion` are answered by where a page names no model.")

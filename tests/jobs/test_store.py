@@ -164,7 +164,7 @@ async def test_a_job_that_was_taken_over_is_written_by_nobody_else(jobs: SqlJobs
     assert (again.id, again.generation) == (job.id, 2)
     assert again.call_id != job.call_id
     assert await texts(jobs, job.id, 1) == []
-    assert await jobs.save(ONE.id, [said(job, "late", last=2)]) == {job.id}
+    assert await jobs.save(ONE.id, [said(job, "late", last=2)]) == {(job.id, 1)}
     assert not await finished(jobs, ONE, said(job, "late", last=2), LAST)
     assert not await jobs.put_back(ONE.id, job, "x", NOW, NOW, undone=False)
     assert await finished(jobs, OTHER, said(again, "whole"), LAST)

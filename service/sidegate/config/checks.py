@@ -244,6 +244,8 @@ class Checks:
             if route.name in names:
                 self._mistakes.add(("routes", index, "name"), f"another route has the name `{route.name}`")
             names.add(route.name)
+            if route.resumable and self._settings.jobs is None:
+                self._mistakes.add(("routes", index, "resumable"), "keeps streams as jobs: set `jobs`")
             if route.default_model and not self._is_model(route.default_model):
                 self._mistakes.add(("routes", index, "default_model"), f"no model is named `{route.default_model}`")
             self._reach(index, route, reached.setdefault(route.prefix, set()))

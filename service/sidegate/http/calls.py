@@ -69,15 +69,26 @@ class CallEndpoint:
 
     async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
         """`placed` is what the path says in a dialect that is `in_path`."""
-        call_id = secrets.token_hex(16)
         asked, model, stream = await self.ask(request, placed)
+        call, outlet, sink = self._made(request, asked, model, stream)
+        return await self._exchange.run(call, outlet, sink)
+
+    async def serve(self, request: web.Request, asked: Asked, model: str, stream: bool) -> web.StreamResponse:
+        """`answer`, where what came in has been read."""
+        call, outlet, sink = self._made(request, asked, model, stream)
+        return await self._exchange.run(call, outlet, sink)
+
+    def _made(
+        self, request: web.Request, asked: Asked, model: str, stream: bool
+    ) -> tuple[Call, StreamOutlet | BufferOutlet, StreamSink | None]:
+        call_id = secrets.token_hex(16)
         now = self._service.clock.now()
         outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
         call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
         if self._route.timeouts is not None or asked.timeouts is not None:
             bounds = self._service.settings.server.client_timeouts
             call.patience = Patience(self._route.timeouts, asked.timeouts, bounds)
-        return await self._exchange.run(call, outlet, sink)
+        return call, outlet, sink
 
     async def ask(self, request: web.Request, placed: Placed | None) -> tuple[Asked, str, bool]:
         """What came in, the model and whether to stream it.

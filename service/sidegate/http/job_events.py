@@ -30,6 +30,14 @@ from sidegate.settings import Route
 from sidegate.wire.own import Own
 
 
+class EventsSink(StreamSink):
+    """Its sign of life is a line, and no block of lines: where ids are, some clients take that for an event."""
+
+    def __init__(self, request: web.Request, clock: Clock, *, comments: bool) -> None:
+        super().__init__(request, clock, comments=comments)
+        self._ping = b": ping\n" if comments else b""
+
+
 class EventsOutlet(BufferOutlet):
     """Events out as they are: they have passed their pipeline when the job ran."""
 
@@ -65,7 +73,7 @@ class JobEvents:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         id, ticket = request.match_info["id"], request.query.get("ticket")
         caller = None if ticket is None else await self._jobs.desk.holder(ticket, id)
-        sink = StreamSink(request, self._jobs.service.clock, comments=True)
+        sink = EventsSink(request, self._jobs.service.clock, comments=True)
         outlet = EventsOutlet(sink, self._jobs.service.clock)
         asking = Asking(subject=id, asked=plain_asked(request), caller=caller)
         call = self._jobs.call(outlet, asking, self._voice.name)

@@ -67,7 +67,7 @@ async def result(desk: Desk, job: Job, voice: Voice | None = None, *, applied: s
         return Answer(200, frames.body_of(data), headers)
     events = frames.without_ids(data)
     if submission is not None and submission.array:
-        elements = [said for event in sse.Splitter().feed(events) if (said := sse.data(event)) is not None]
+        elements = [one for event in sse.Splitter().feed(events) if (one := sse.data(event)) is not None]
         return Answer(200, b"[" + b",\r\n".join(elements) + b"]", headers)
     return Answer(200, events, headers, "text/event-stream")
 

@@ -23,7 +23,7 @@ from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head
 from sidegate.http.job_result import Answer, accepted, job_answer, result
-from sidegate.http.prefer import read_prefer, read_urgency
+from sidegate.http.prefer import Prefer, read_prefer, read_urgency
 from sidegate.http.replies import Voice
 from sidegate.http.server import peer_of
 from sidegate.jobs.desk import Desk, Wanted
@@ -115,14 +115,29 @@ class JobEndpoint:
         self._jobs = Jobs(service, route)
         self._endpoint = endpoint
         self._array = array
+        # An array has no place for ids.
+        self._resumable = route.resumable and not array
         self._kept = KEPT | {name.lower() for name in self._jobs.desk.settings.headers}
 
     async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
-        if "Prefer" not in request.headers or not (prefer := read_prefer(request.headers)).respond_async:
+        prefer = read_prefer(request.headers) if "Prefer" in request.headers else Prefer()
+        if not prefer.respond_async and not self._resumable:
             return await self._endpoint.answer(request, placed)
         asked, model, stream = await self._endpoint.ask(request, placed)
-        voice = self._endpoint.voice
         wanted, wrong = self._wanted(request, placed, stream)
+        asking = Asking(model=model, asked=asked, subject=wanted.id)
+        if prefer.respond_async:
+            return await self._accept(asking, wanted, wrong, prefer)
+        if not stream or asked.wrong is not None or wrong is not None:
+            return await self._endpoint.serve(request, asked, model, stream)
+        from sidegate.http.job_stream import stream_job
+
+        return await stream_job(self._jobs, request, asking, wanted, self._endpoint)
+
+    async def _accept(
+        self, asking: Asking, wanted: Wanted, wrong: SidegateError | None, prefer: Prefer
+    ) -> web.StreamResponse:
+        voice = self._endpoint.voice
 
         async def submit(call: Call) -> Answer:
             if wrong is not None and call.asked.wrong is None:
@@ -135,7 +150,6 @@ class JobEndpoint:
                     return await result(desk, job, voice, applied=f"wait={prefer.wait:g}")
             return accepted(job, await desk.body(job, prefix), prefix, prefer)
 
-        asking = Asking(model=model, asked=asked, subject=wanted.id)
         return await self._jobs.answer(submit, asking, voice, self._endpoint.dialect.name)
 
     def _wanted(self, request: web.Request, placed: Placed | None, stream: bool) -> tuple[Wanted, SidegateError | None]:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from sidegate.contract.call import Call
 from sidegate.contract.caller import ANONYMOUS, Caller
 from sidegate.contract.host import Clock
-from sidegate.errors import BadRequest, Refusal
+from sidegate.errors import BadRequest, GatewayStopping, Refusal
 from sidegate.jobs.job import Job, NewJob, State, Submission, encode, read_submission
 from sidegate.jobs.shown import encoded, shown
 from sidegate.jobs.store import Full, JobStore
@@ -49,6 +49,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     urgency: int
     again: str | None
     headers: dict[str, str]
+    watched: bool = False
 
 
 class Desk:
@@ -114,6 +115,7 @@ class Desk:
             headers=wanted.headers,
             timeouts=call.asked.timeouts,
             wants_usage=call.asked.wants_usage,
+            watched=wanted.watched,
         )
 
     async def find(self, call: Call) -> Job:
@@ -142,6 +144,18 @@ class Desk:
                         await news.wait()
                 except TimeoutError:
                     return await self.store.get(job.id) or job
+
+    async def begun(self, job: Job) -> Job:
+        """The job, when it has said something or has ended."""
+        async with self.watch.following(job.id) as news:
+            while True:
+                news.clear()
+                job = await self.store.get(job.id) or job
+                if job.last > 0 or job.ended:
+                    return job
+                if self.leaves(job.id):
+                    raise GatewayStopping()
+                await news.wait()
 
     def leaves(self, id: str) -> bool:
         """Whether who waits for the job here should go: the gateway drains, and the job does not end in that time."""

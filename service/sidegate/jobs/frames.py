@@ -15,15 +15,23 @@ Position = tuple[int, int]
 START: Position = (0, 0)
 
 _OWN = re.compile(rb"^(?:id|retry)(?::[^\n]*)?\n", re.MULTILINE)
+_ID = re.compile(rb"^id: [0-9]+-[0-9]+\n")
 _POSITION = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 
 
 def numbered(data: bytes, generation: int, last: int) -> tuple[bytes, int]:
-    """Whole events with their ids, and the number of the last. An id that the provider gave is left out."""
+    """Whole events with their ids, and the number of the last. An id that the provider gave is left out, and so is what
+    has no data; a comment is a line of the event behind it."""
     frames = []
+    comments = b""
     for event in _events(data):
+        if not (event.startswith(b"data") or b"\ndata" in event):
+            # Some clients take an id, or what follows one, for an event although it has no data.
+            comments += b"".join([line + b"\n" for line in event.split(b"\n") if line.startswith(b":")])
+            continue
         last += 1
-        frames.append(b"id: %d-%d\n%b" % (generation, last, event))
+        frames.append(b"id: %d-%d\n%b%b" % (generation, last, comments, event))
+        comments = b""
     return b"".join(frames), last
 
 
@@ -40,7 +48,7 @@ def body_of(frames: bytes) -> bytes:
 
 def without_ids(frames: bytes) -> bytes:
     """The events as they came, for a client that did not ask for a job's."""
-    return b"".join([frame.partition(b"\n")[2] + b"\n\n" for frame in frames.split(b"\n\n") if frame])
+    return b"".join([_ID.sub(b"", frame) + b"\n\n" for frame in frames.split(b"\n\n") if frame])
 
 
 def after(frames: bytes, first: int, last_seen: int) -> bytes:

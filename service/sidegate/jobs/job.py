@@ -34,6 +34,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     timeouts: TimeoutChanges | None = None
     wants_usage: bool = True
+    watched: bool = False
+    """Its client reads along: a limit that has no room is said to it at once."""
 
 
 class NewJob(Struct, frozen=True, kw_only=True):

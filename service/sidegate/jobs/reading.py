@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from sidegate.errors import Refusal
+from sidegate.errors import Ending, GatewayStopping, Refusal, SidegateError
 from sidegate.jobs import frames
 from sidegate.jobs.frames import START, Position
 from sidegate.jobs.job import ENDED, Job
@@ -19,23 +19,44 @@ from sidegate.jobs.watch import Watch
 MOST_ROWS = 32
 """Batches that are read at a time: a reader holds no more in memory."""
 
-HELLO = b"retry: 1000\n\n"
-"""How soon a browser comes back, in milliseconds."""
+
+class BegunAnew(SidegateError):
+    """The job runs again, and this reader has no word for it: its client may come back for the events."""
+
+    status = 503
+    code = "job_begun_anew"
+    ending = Ending.CUT
+
+    def __init__(self) -> None:
+        super().__init__("The gateway that gave this reply was lost, and another has begun it anew.")
+
+
+HELLO = b"retry: 1000\n"
+"""How soon a browser comes back, in milliseconds. A line of the first event: by itself it is one to some clients."""
 
 
 class Reading:
     """One reader of one job."""
 
     def __init__(
-        self, store: JobStore, watch: Watch, job: Job, seen: Position | None, leaves: Callable[[str], bool]
+        self,
+        store: JobStore,
+        watch: Watch,
+        job: Job,
+        seen: Position | None,
+        leaves: Callable[[str], bool],
+        *,
+        plain: bool = False,
     ) -> None:
-        """`seen` is `None` for one that has seen something nobody knows: it starts anew."""
+        """`seen` is `None` for one that has seen something nobody knows: it starts anew. `plain`: nothing is said but
+        the reply itself, so a job that begins anew ends the reading with `BegunAnew`."""
         self._store = store
         self._watch = watch
         self._job = job
         self._leaves = leaves
         self._at = seen if seen is not None else START
         self._void = seen is None
+        self._plain = plain
 
     @property
     def over(self) -> bool:
@@ -45,7 +66,8 @@ class Reading:
 
     async def pieces(self, last: Callable[[Job], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
         """Whole events, several at a time; after the end what `last` gives, with its id."""
-        yield HELLO
+        if not self._plain:
+            yield HELLO
         async with self._watch.following(self._job.id) as news:
             while True:
                 news.clear()
@@ -59,6 +81,8 @@ class Reading:
                         yield piece
                     return
                 if self._leaves(job.id):
+                    if self._plain:
+                        raise GatewayStopping()
                     return
                 await news.wait()
 
@@ -66,6 +90,8 @@ class Reading:
         generation, number = self._at
         begun = job.last > 0 or job.state in ENDED
         if (generation != job.generation or number > job.last or self._void) and begun:
+            if self._plain and self._at != START:
+                raise BegunAnew()
             if self._at != START or self._void:
                 yield frames.event("reset", encoded({"generation": job.generation}), (job.generation, 0))
             self._at, self._void = (job.generation, 0), False

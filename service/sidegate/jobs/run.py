@@ -57,7 +57,7 @@ class Run:
         self.live: LiveCall | None = None
         self._dialect = dialect
         self._clock = clock
-        asked, who = _asked(job, dialect)
+        asked, who, self._watched = _asked(job, dialect)
         now = clock.now()
         self.outlet = _outlet(job, asked, dialect, clock, now, sink)
         self.call = Call(
@@ -130,7 +130,9 @@ class Run:
     def deferred(self, reply: Reply, now: datetime) -> float | None:
         """Seconds after which it is worth another try: a limit had no room, and nothing has been spent."""
         error = reply.error
-        if not isinstance(error, Refusal) or error.retry_after is None or self.call.attempts or self.call.notes.stop:
+        if not isinstance(error, Refusal) or error.retry_after is None or self.begun or self.call.notes.stop:
+            return None
+        if self._watched:
             return None
         wait = max(1.0, error.retry_after)
         # Who would wait in vain is told at once.
@@ -177,7 +179,7 @@ def _state(error: SidegateError | None) -> State:
     return "cancelled" if isinstance(error, Cancelled) and error.ending is Ending.CANCELLED else "failed"
 
 
-def _asked(job: Claimed, dialect: Dialect) -> tuple[Asked, tuple[Caller, str | None]]:
+def _asked(job: Claimed, dialect: Dialect) -> tuple[Asked, tuple[Caller, str | None], bool]:
     submission = read_submission(job.submission)
     fields: Fields = read_fields(job.body)
     if submission.placed is not None:
@@ -196,7 +198,7 @@ def _asked(job: Claimed, dialect: Dialect) -> tuple[Asked, tuple[Caller, str | N
         timeouts=submission.timeouts,
         read=read,
     )
-    return asked, (submission.caller or ANONYMOUS, submission.end_user)
+    return asked, (submission.caller or ANONYMOUS, submission.end_user), submission.watched
 
 
 class _Headers(Mapping[str, str]):

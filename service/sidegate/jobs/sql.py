@@ -106,10 +106,12 @@ class SqlJobs:
     async def claim(self, owner: Owner, room: int, bounds: Bounds, now: str) -> list[Claimed]:
         return await self._writing.run(partial(sql_work.claim, owner=owner, room=room, bounds=bounds, now=now))
 
-    async def save(self, owner: str, batches: Sequence[Batch]) -> set[str]:
+    async def save(self, owner: str, batches: Sequence[Batch]) -> set[tuple[str, int]]:
         return await self._writing.run(partial(sql_work.save, owner=owner, batches=batches))
 
-    async def finish(self, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str) -> set[str]:
+    async def finish(
+        self, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str
+    ) -> set[tuple[str, int]]:
         work = partial(sql_work.finish, owner=owner, ends=ends, now=now, keep_until=keep_until)
         return await self._writing.run(work)
 

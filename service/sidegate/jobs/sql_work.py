@@ -125,21 +125,21 @@ def _take(database: Database, id: str, owner: Owner, now: str) -> Claimed:
     return taken
 
 
-def save(database: Database, *, owner: str, batches: Sequence[Batch]) -> set[str]:
-    lost: set[str] = set()
+def save(database: Database, *, owner: str, batches: Sequence[Batch]) -> set[tuple[str, int]]:
+    lost: set[tuple[str, int]] = set()
     with database.transaction():
         for batch in batches:
             if database.execute(_SAVE, _named(batch, owner)).rowcount:
                 _append(database, batch)
             else:
-                lost.add(batch.job)
+                lost.add((batch.job, batch.generation))
     return lost
 
 
 def finish(
     database: Database, *, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str
-) -> set[str]:
-    lost: set[str] = set()
+) -> set[tuple[str, int]]:
+    lost: set[tuple[str, int]] = set()
     with database.transaction():
         for batch, outcome in ends:
             names = _named(batch, owner) | _ended(outcome) | {"now": now, "keep_until": keep_until}
@@ -150,7 +150,7 @@ def finish(
             found = database.execute(_FINISHED, names).fetchone()
             # It may have been done already, and the answer lost.
             if found is None or found[0] not in ENDED:
-                lost.add(batch.job)
+                lost.add((batch.job, batch.generation))
     return lost
 
 

@@ -74,12 +74,16 @@ class JobStore(Protocol):
         """Take as many as there is room for, the most urgent first, then the oldest. Their last events are dropped."""
         ...
 
-    async def save(self, owner: str, batches: Sequence[Batch]) -> set[str]:
-        """Make events durable, in one transaction. Gives the jobs that are no longer this owner's."""
+    async def save(self, owner: str, batches: Sequence[Batch]) -> set[tuple[str, int]]:
+        """Make events durable, in one transaction. Gives those, with their generation, that are no longer this
+        owner's."""
         ...
 
-    async def finish(self, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str) -> set[str]:
-        """The last events and the end of each, together. Gives the jobs that are no longer this owner's."""
+    async def finish(
+        self, owner: str, ends: Sequence[tuple[Batch, Outcome]], now: str, keep_until: str
+    ) -> set[tuple[str, int]]:
+        """The last events and the end of each, together. Gives those, with their generation, that are no longer this
+        owner's."""
         ...
 
     async def put_back(self, owner: str, job: Claimed, ending: str, run_after: str, now: str, *, undone: bool) -> bool:

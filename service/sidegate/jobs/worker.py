@@ -67,7 +67,8 @@ class Worker:
         self._watch = watch
         self._handlers = handlers
         self._settled = settled
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[tuple[str, int], Run] = {}
+        """By job and generation: one that was lost may have come back before it has ended here."""
         self._ending: set[asyncio.Task[None]] = set()
         self._work = asyncio.Event()
         self._news = asyncio.Event()
@@ -82,10 +83,11 @@ class Worker:
         return len(self._runs)
 
     def __contains__(self, id: str) -> bool:
-        return id in self._runs
+        return self.run_of(id) is not None
 
     def run_of(self, id: str) -> Run | None:
-        return self._runs.get(id)
+        """The latest."""
+        return next((run for run in reversed(self._runs.values()) if run.job.id == id), None)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -115,13 +117,8 @@ class Worker:
 
     def cancel(self, id: str) -> None:
         """Stop it where it runs here."""
-        if (run := self._runs.get(id)) is not None:
+        if (run := self.run_of(id)) is not None:
             run.stop(Cancelled(Ending.CANCELLED))
-
-    def lost(self, id: str) -> None:
-        """It runs elsewhere by now."""
-        if (run := self._runs.get(id)) is not None:
-            run.stop(TakenOver())
 
     # --- taking -------------------------------------------------------------------------------------------------------
 
@@ -164,7 +161,7 @@ class Worker:
         except SidegateError:
             self._later(self._back(job, "", 1.0, undone=True))
             return
-        self._runs[job.id] = run
+        self._runs[job.id, job.generation] = run
         run.live.done.add_done_callback(lambda _: self._later(self._ended(run)))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -189,7 +186,7 @@ class Worker:
             else:
                 await self._finish(run, reply)
         finally:
-            del self._runs[job.id]
+            del self._runs[job.id, job.generation]
             self._watch.told(job.id)
             self.wake()
 
@@ -237,8 +234,9 @@ class Worker:
             self._hurry.clear()
             batches = [batch for run in self._runs.values() if run.runs and (batch := run.batch()).data]
             if batches:
-                for id in await _sure(partial(self._store.save, self._owner.id, batches)):
-                    self.lost(id)
+                for lost in await _sure(partial(self._store.save, self._owner.id, batches)):
+                    if (run := self._runs.get(lost)) is not None:
+                        run.stop(TakenOver())
             for batch in batches:
                 self._watch.told(batch.job)
             await self._write_ends()
@@ -250,7 +248,7 @@ class Worker:
         now = self._clock.now()
         keep_until = stamp(now + timedelta(seconds=self._settings.keep))
         ends = [end() for end, _ in waiting]
-        for id in await _sure(partial(self._store.finish, self._owner.id, ends, stamp(now), keep_until)):
+        for id, _ in await _sure(partial(self._store.finish, self._owner.id, ends, stamp(now), keep_until)):
             _logger.warning("job %s was taken over by another gateway", id)
         for _, done in waiting:
             if not done.done():

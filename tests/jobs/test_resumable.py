@@ -1,0 +1,129 @@
+"""Routes that are resumable: a stream is a job whose client reads along, and may come back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import openai
+import pytest
+
+from sidegate.testing import Exchange
+from tests.jobs.ground import ANN, PATH, WORDS, Told, body, config, events, scene, tells, text_of
+from tests.test_config import mistakes
+
+TEXT = "".join(WORDS)
+ROUTE: dict[str, Any] = {"routes": [{"name": "r", "pipeline": "main", "resumable": True}]}
+
+
+async def test_a_client_that_lost_its_connection_goes_on_where_it_was() -> None:
+    told = Told()
+    async with scene(told, base=ROUTE) as on:
+        told.go(2)
+        async with on.ann.post(PATH, json=body()) as reply:
+            where = reply.headers["Content-Location"]
+            seen = b""
+            while seen.count(b"data: ") < 3:
+                seen += await reply.content.readany()
+            assert reply.connection is not None
+            assert reply.connection.transport is not None
+            reply.connection.transport.abort()
+        first = events(seen.decode())
+        told.go()
+        async with on.ann.get(where, headers={"Last-Event-ID": first[-1].id}) as reply:
+            rest = events(await reply.text())
+        assert text_of([*first, *rest[:-1]]) == TEXT
+        assert rest[-1].kind == "end"
+        assert len({one.id for one in [*first, *rest]}) == len([*first, *rest])
+        assert len(on.provider.exchanges) == 1
+        assert (await on.get(f"/v1/jobs/{where.split('/')[3]}"))["state"] == "completed"
+
+
+async def test_an_sdk_reads_it_as_any_stream() -> None:
+    async with scene(base=ROUTE) as on:
+        client = openai.AsyncOpenAI(base_url=on.running.url + "/v1", api_key=ANN)
+        messages: Any = body()["messages"]
+        stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+        await client.close()
+        assert text == TEXT
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+async def test_other_dialects_are_resumable_too(path: str) -> None:
+    said: dict[str, Any] = {**body(), **({"max_tokens": 9} if path == "/v1/messages" else {"input": "x"})}
+    if path == "/v1/responses":
+        del said["messages"]
+    async with scene(base=ROUTE) as on, on.ann.post(path, json=said) as reply:
+        found = await reply.text()
+        assert found.startswith("id: 1-1\nevent: ")
+        assert events(found)[-1].kind in ("message_stop", "response.completed")
+
+
+async def test_what_is_no_stream_is_no_job() -> None:
+    async with scene(base=ROUTE) as on:
+        async with on.ann.post(PATH, json=body(False)) as reply:
+            assert (await reply.json())["choices"][0]["message"]["content"] == TEXT
+            assert "x-sidegate-job" not in reply.headers
+        assert (await on.get("/v1/jobs"))["data"] == []
+
+
+async def test_a_failure_before_the_first_word_is_a_status() -> None:
+    async def fails(exchange: Exchange) -> None:
+        await exchange.reply(b"{}", 503)
+
+    async with scene(fails, base=ROUTE) as on, on.ann.post(PATH, json=body()) as reply:
+        assert (reply.status, (await reply.json())["error"]["code"]) == (503, "provider_overloaded")
+
+
+async def test_a_limit_that_has_no_room_is_said_at_once() -> None:
+    limit = {"use": "rate_limit", "settings": {"limits": [{"name": "a", "requests": 1, "period": "day"}]}}
+    async with scene(tells, limit, base=ROUTE) as on:
+        async with on.ann.post(PATH, json=body()) as reply:
+            assert text_of(events(await reply.text())) == TEXT
+        async with on.ann.post(PATH, json=body()) as reply:
+            assert (reply.status, "Retry-After" in reply.headers) == (429, True)
+
+
+async def test_a_client_that_leaves_stops_nothing() -> None:
+    told = Told()
+    async with scene(told, base=ROUTE) as on:
+        told.go(1)
+        async with on.ann.post(PATH, json=body()) as reply:
+            job = reply.headers["x-sidegate-job"]
+            await reply.content.readany()
+        told.go()
+        assert (await on.ended(f"/v1/jobs/{job}"))["state"] == "completed"
+
+
+async def test_a_job_that_begins_anew_ends_a_stream_in_an_error_and_can_be_followed() -> None:
+    told = Told()
+    async with scene(told, base=ROUTE) as on:
+        told.go(2)
+        async with on.ann.post(PATH, json=body()) as reply:
+            where = reply.headers["Content-Location"]
+            await reply.content.readany()
+            jobs = on.running.service.jobs
+            assert jobs is not None
+            ((owner, *_),) = await jobs.store.owners("nobody")
+            await jobs.store.bury([owner], 9, "2999", "2999")  # as another gateway would that takes it for dead
+            going = asyncio.create_task(goes_on(told))
+            async with asyncio.timeout(20):
+                last = events(await reply.text())[-1]
+            assert "job_begun_anew" in last.data
+        async with on.ann.get(where, headers={"Last-Event-ID": "1-2"}) as reply:
+            first, *rest = events(await reply.text())
+        going.cancel()
+        assert first.kind == "reset"
+        assert text_of(rest) == TEXT
+
+
+async def goes_on(told: Told) -> None:
+    """For both runs: the one that is lost does not know it yet."""
+    while True:
+        told.go(1)
+        await asyncio.sleep(0.05)
+
+
+def test_a_route_cannot_be_resumable_without_jobs() -> None:
+    assert any("set `jobs`" in line for line in mistakes({**config("http://127.0.0.1:1"), **ROUTE, "jobs": None}))
