@@ -11,6 +11,8 @@ from sidegate_plugins._schema_checker import Verdict
 from sidegate_plugins._schema_prefix import SchemaPrefix
 from sidegate_plugins._schema_shelf import Form
 
+ANY_OBJECT = b'{"type":"object"}'
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -23,6 +25,12 @@ class Wanted:
     choices: int = 1
     may_call: bool = False
     """Tools are offered: words may come that only lead to a call."""
+
+    @property
+    def told(self) -> Form:
+        """Which of the forms the model is told: the caller's, but where that is any object and there is another."""
+        own, asked = self.forms[0], self.forms[-1]
+        return own if asked.text == ANY_OBJECT else asked
 
 
 @dataclass(frozen=True, slots=True)

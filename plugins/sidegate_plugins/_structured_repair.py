@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sidegate.contract import Message, Request, ResponseFormat, TextContent
 from sidegate.errors import Refusal
 from sidegate_plugins._schema_shelf import Form
-from sidegate_plugins._structured_reading import Problem
+from sidegate_plugins._structured_reading import ANY_OBJECT, Problem
 
 LONGEST_TEXT = 65_536
 """Characters of a failed text that are told the model, or the client."""
@@ -44,12 +44,11 @@ def _complaint(problem: Problem) -> str:
 
 def told_model(asked: Request, form: Form, how: Literal["format", "prompt", "both"]) -> Request:
     """The request with the schema in it: as its format, in the words of the system prompt, or both."""
-    format = asked.response_format
-    if how != "prompt" and (format is None or format.kind == "text"):
+    if how != "prompt" and form.own:
         asked = replace(asked, response_format=ResponseFormat("json_schema", form.schema, "answer"))
     if how == "format":
         return asked
-    schema = "" if form.text in (b"{}", b'{"type":"object"}') else f" {_TELL_SCHEMA}\n{form.text.decode()}"
+    schema = "" if form.text in (b"{}", ANY_OBJECT) else f" {_TELL_SCHEMA}\n{form.text.decode()}"
     words = TextContent(_TELL + (schema or " It must be an object."))
     first, *rest = asked.messages or (Message("user", ()),)
     if first.role == "system":

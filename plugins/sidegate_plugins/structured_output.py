@@ -89,7 +89,7 @@ class StructuredOutput(Plugin[Settings]):
         if wanted is None:
             return await handler(call)
         if wanted.forms and call.operation == "chat":
-            told = told_model(call.request, wanted.forms[-1], self.settings.tell_model)
+            told = told_model(call.request, wanted.told, self.settings.tell_model)
             if told is not call.request:
                 call.request = told
         policy = self.settings.on_invalid_stream if call.streams else self.settings.on_invalid

@@ -444,6 +444,14 @@ async def test_the_routes_schema_is_asked_for() -> None:
     assert asked.response_format.schema == PERSON
 
 
+async def test_a_schema_says_more_than_that_any_object_will_do() -> None:
+    asked = await asked_of_the_model(wanting(None, "json_object"), schema=PERSON)
+    assert asked.response_format is not None
+    assert (asked.response_format.kind, asked.response_format.schema) == ("json_schema", PERSON)
+    more = await asked_of_the_model(wanting({"required": ["name"]}), schema=PERSON)
+    assert more.response_format == wanting({"required": ["name"]}).response_format
+
+
 async def test_the_schema_can_be_told_in_words_instead() -> None:
     asked = await asked_of_the_model(wanting(PERSON), tell_model="prompt")
     assert asked.response_format is None
