@@ -46,8 +46,8 @@ class Ground:
         self.do(asyncio.wait_for(exchange.closed.wait(), 5))
 
     async def shown_alive(self, running: Running) -> None:
-        """Wait until the one call in flight has sent its client a sign of life, with nothing said."""
-        (live,) = running.service.live._calls.values()
+        """Wait until the newest call has sent its client a sign of life, with nothing said."""
+        *_, live = running.service.live._calls.values()
         async with asyncio.timeout(5):
             while not getattr(live.outlet.sink, "begun", False):  # noqa: ASYNC110  # nobody would set an event
                 await asyncio.sleep(0.005)

@@ -32,20 +32,31 @@ OLD, NEW = "2023-06-01", "2026-10-21"
 each_provider = pytest.mark.parametrize("dialect", DIALECTS)
 
 
+def made(ground: Ground, **config: Any) -> Stage:
+    """A gateway that asks for a key, before a provider of each dialect."""
+    key = {"name": "app", "digest": "sha256:" + sha256(KEY.encode()).hexdigest()}
+    return Stage(
+        ground,
+        pipelines={"main": {"plugins": [{"use": "api_key", "settings": {"keys": [key]}}]}},
+        models={
+            **{name: {"provider": name, "model": "real"} for name in DIALECTS},
+            "team/fine:tuned": {"provider": "gemini", "model": "real"},
+        },
+        **config,
+    )
+
+
 @pytest.fixture(scope="module")
 def _stage() -> Iterator[Stage]:
-    key = {"name": "app", "digest": "sha256:" + sha256(KEY.encode()).hexdigest()}
     with closing(Ground()) as ground:
-        made = Stage(
-            ground,
-            pipelines={"main": {"plugins": [{"use": "api_key", "settings": {"keys": [key]}}]}},
-            models={
-                **{name: {"provider": name, "model": "real"} for name in DIALECTS},
-                "team/fine:tuned": {"provider": "gemini", "model": "real"},
-            },
-            server={"heartbeat": 0.02, "drain": 1},
-        )
-        yield made
+        yield made(ground)
+
+
+@pytest.fixture(scope="module")
+def lively() -> Iterator[Stage]:
+    """One that shows signs of life all the time."""
+    with closing(Ground()) as ground:
+        yield made(ground, server={"heartbeat": 0.02, "drain": 1})
 
 
 @pytest.fixture
@@ -235,12 +246,12 @@ def test_calls_of_a_streamed_chat_are_counted_from_0_without_gaps(stage: Stage, 
 
 @each_client
 @each_provider
-def test_a_silence_is_filled_in_the_dialects_own_way(stage: Stage, speaks: str, dialect: str) -> None:
+def test_a_silence_is_filled_in_the_dialects_own_way(lively: Stage, speaks: str, dialect: str) -> None:
     """A comment breaks Google's clients, which take every line that is no `data: ` for JSON."""
 
     async def slow(exchange: Exchange) -> None:
         voice = VOICES[dialect]
-        await stage.ground.shown_alive(stage.running)
+        await lively.ground.shown_alive(lively.running)
         await exchange.stream(*voice.begins(*WORDS), *voice.ends())
 
     async def slow_for_gemini(exchange: Exchange) -> None:
@@ -248,8 +259,8 @@ def test_a_silence_is_filled_in_the_dialects_own_way(stage: Stage, speaks: str, 
         await asyncio.sleep(0.15)
         await exchange.stream(*voice.begins(*WORDS), *voice.ends())
 
-    stage.plays(dialect, slow_for_gemini if speaks == "gemini" else slow)
-    told = streamed(stage, speaks, dialect)
+    lively.plays(dialect, slow_for_gemini if speaks == "gemini" else slow)
+    told = streamed(lively, speaks, dialect)
     if speaks == "gemini":
         assert all(set(event) == {"data"} for event in told.events)
     else:
@@ -257,13 +268,13 @@ def test_a_silence_is_filled_in_the_dialects_own_way(stage: Stage, speaks: str, 
         assert alive, told.body
 
 
-def test_googles_client_reads_a_stream_that_was_silent_for_a_while(stage: Stage) -> None:
+def test_googles_client_reads_a_stream_that_was_silent_for_a_while(lively: Stage) -> None:
     async def slow(exchange: Exchange) -> None:
         await asyncio.sleep(0.15)
         await SPEAKERS["openai"](exchange)
 
-    stage.plays("openai", slow)
-    with genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=stage.url)) as ai:
+    lively.plays("openai", slow)
+    with genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=lively.url)) as ai:
         texts = [each.text or "" for each in ai.models.generate_content_stream(model="openai", contents="x")]
     assert "".join(texts) == SAID
 
