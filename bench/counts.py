@@ -66,27 +66,28 @@ class Scenario:
 
     key: str
     label: str
-    measure: Callable[[Script, Meter], Awaitable[list[float]]]
+    measure: Callable[[Script, Meter, int], Awaitable[list[float]]]
+    """In so many blocks."""
 
 
-async def _buffered(script: Script, meter: Meter) -> list[float]:
-    return await per_call(script.buffered, meter)
+async def _buffered(script: Script, meter: Meter, blocks: int) -> list[float]:
+    return await per_call(script.buffered, meter, blocks=blocks)
 
 
-async def _short(script: Script, meter: Meter) -> list[float]:
-    return await per_call(lambda: script.streamed(Shape(10)), meter)
+async def _short(script: Script, meter: Meter, blocks: int) -> list[float]:
+    return await per_call(lambda: script.streamed(Shape(10)), meter, blocks=blocks)
 
 
-async def _streamed(script: Script, meter: Meter) -> list[float]:
-    return await per_call(lambda: script.streamed(Shape(100)), meter)
+async def _streamed(script: Script, meter: Meter, blocks: int) -> list[float]:
+    return await per_call(lambda: script.streamed(Shape(100)), meter, blocks=blocks)
 
 
-async def _flat(script: Script, meter: Meter) -> list[float]:
-    return await _per_token(script, meter, Shape((BLOCKS + 1) * PIECES * FLAT), FLAT)
+async def _flat(script: Script, meter: Meter, blocks: int) -> list[float]:
+    return await _per_token(script, meter, FLAT, blocks)
 
 
-async def _paced(script: Script, meter: Meter) -> list[float]:
-    return await _per_token(script, meter, Shape((BLOCKS + 1) * PIECES, 1), 1)
+async def _paced(script: Script, meter: Meter, blocks: int) -> list[float]:
+    return await _per_token(script, meter, 1, blocks)
 
 
 SCENARIOS = (
@@ -114,12 +115,13 @@ async def per_call(
     return found
 
 
-async def _per_token(script: Script, meter: Meter, shape: Shape, tokens: int) -> list[float]:
-    """In the middle of a stream, so without what a call costs."""
+async def _per_token(script: Script, meter: Meter, tokens: int, blocks: int) -> list[float]:
+    """In the middle of a stream with so many tokens to a piece, so without what a call costs."""
+    shape = Shape((blocks + 1) * PIECES * tokens, 1 if tokens == 1 else 0)
     stream = await script.begin(shape)
     await script.step(stream, PIECES // 2)
     found = []
-    for _ in range(BLOCKS):
+    for _ in range(blocks):
         meter.zero()
         await script.step(stream, PIECES)
         found.append(meter.total() / (PIECES * tokens))
@@ -128,8 +130,10 @@ async def _per_token(script: Script, meter: Meter, shape: Shape, tokens: int) ->
 
 
 def in_batches(config: Config) -> None:
-    """The ledger writes by number and never by the clock, since a process under an instrument is slow."""
+    """The ledger writes by number and never by the clock, since a process under an instrument is slow. And so a
+    connection is kept for longer."""
     config["ledger"] = {"batch_seconds": 10}
+    config["server"] |= {"keepalive_timeout": 600, "body_timeout": 600}
 
 
 @asynccontextmanager
@@ -152,12 +156,17 @@ async def counted(server: Server, meter: Callable[[Path], Meter] = Callgrind) ->
                 running.process.stop()
 
 
-async def count(server: Server, scenarios: Sequence[Scenario], meter: Callable[[Path], Meter] = Callgrind) -> Counts:
+async def count(
+    server: Server,
+    scenarios: Sequence[Scenario],
+    meter: Callable[[Path], Meter] = Callgrind,
+    blocks: int = BLOCKS,
+) -> Counts:
     """Have it do the scripts. What is told is the median of the blocks."""
     counts = {}
     async with counted(server, meter) as under:
         for scenario in scenarios:
-            counts[scenario.key] = statistics.median(await scenario.measure(under.script, under.meter))
+            counts[scenario.key] = statistics.median(await scenario.measure(under.script, under.meter, blocks))
             under.process.check()
     return counts
 

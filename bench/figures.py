@@ -47,7 +47,7 @@ class Sizes:
 
 FULL = Sizes(
     rounds=5,
-    fresh_rounds=3,
+    fresh_rounds=2,
     at_once=32,
     buffered=3000,
     flat=256,

@@ -61,7 +61,7 @@ async def serve(port: int, answer: Callable[[web.Request], Awaitable[web.StreamR
     """On loopback."""
     app = web.Application(client_max_size=MOST_BYTES)
     app.router.add_post("/v1/chat/completions", answer)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=600)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
     await asyncio.Event().wait()

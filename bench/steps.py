@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ async def climb(shipped: Sequence[str] = SHIPPED) -> list[Part]:
     chosen = [scenario for scenario in SCENARIOS if scenario.key in QUOTED]
     found: list[tuple[str, Counts]] = []
     for name, change in ladder(shipped):
-        found.append((name, await count(gateway(change), chosen)))
+        found.append((name, await count(gateway(change), chosen, blocks=1)))
+        print(f"  {name} {found[-1][1]}", file=sys.stderr)
     return parts(found)
 
 

@@ -16,7 +16,7 @@ from bench.figures import FULL
 from bench.growth import CURVES, Curve, Points, bends, told
 from bench.load import Line, Timed
 from bench.peers import PEERS, installed
-from bench.servers import GATEWAY, RELAY, Setting
+from bench.servers import GATEWAY, RELAY, Setting, gateway_config
 from bench.steps import SHIPPED, Part, ladder, markdown, parts
 from bench.traffic import SENT, Asked, Shape, read_request, request_body, sent_at, stream_events
 from sidegate.contract.keys import key_digest
@@ -133,10 +133,10 @@ def test_a_part_costs_what_it_adds() -> None:
     assert (none.added, log.added) == ({"buffered": 0.0}, {"buffered": 2.5})
 
 
-def test_the_ladder_ends_with_the_whole_pipeline() -> None:
+def test_the_ladder_ends_with_the_whole_pipeline(tmp_path: Path) -> None:
     names = [name for name, _ in ladder()]
     assert names[2:] == list(SHIPPED)
-    config = {"pipelines": {"main": {"plugins": [{"use": name} for name in SHIPPED]}}}
+    config = gateway_config(Setting(1, "http://127.0.0.1:2", tmp_path), "sg-key")
     ladder()[-1][1](config)
     assert [use["use"] for use in config["pipelines"]["main"]["plugins"]] == list(SHIPPED)
     ladder()[0][1](config)
