@@ -15,6 +15,7 @@ from sidegate.testing.voices import TEXT as VOICE_TEXT
 from sidegate.testing.voices import VOICES, WORDS
 from tests.node.process import Node
 from tests.node.stage import DIALECTS, Stage
+from tests.relaying import DONE, ROLE, USAGE, delta
 from tests.sdk.scripts import CALLS, TEXT, USED
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
@@ -122,6 +123,30 @@ def test_an_answer_of_a_shape_is_asked_for_and_read(
     shape = shape_sent(dialect, stage.asked(dialect).json)
     assert set(shape["properties"]) == {"city", "days"}
     assert shape["required"] == ["city", "days"]
+
+
+@both
+def test_a_shape_that_is_asked_for_as_a_forced_tool_comes_as_its_call(node: Node, stage: Stage, stream: bool) -> None:
+    """So the AI SDK asks a model of Anthropic that it does not know."""
+    function = {"name": "json", "arguments": json.dumps(CITY)}
+    called = {"index": 0, "id": "call_a", "type": "function", "function": function}
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.json.get("stream"):
+            await exchange.stream(ROLE, delta(tool_calls=[called]), delta("tool_calls"), USAGE, DONE)
+            return
+        choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [called]}, "finish_reason": "tool_calls"}
+        head = {"id": "c1", "object": "chat.completion", "created": 1, "model": "real-1"}
+        await exchange.reply(msgspec.json.encode({**head, "choices": [choice]}))
+
+    stage.plays("openai", script)
+    heard = hears(node, "ai-anthropic", stage, "openai", stream, schema="tool")
+    assert "error" not in heard, heard["error"]
+    assert heard["parsed"] == CITY
+    sent = stage.asked("openai").json
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["json"]
+    assert sent["tool_choice"] in ("required", {"type": "function", "function": {"name": "json"}})
+    assert sent["parallel_tool_calls"] is False
 
 
 # --- leaving ----------------------------------------------------------------------------------------------------------
