@@ -303,6 +303,7 @@ ALONE: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "anthropic.messages": {
         "tools": {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         "container": {"container": "container_1"},
+        "thread": {"thread": {"id": "thread_1"}},
         "mcp_servers": {"mcp_servers": [{"type": "url", "url": "https://example.com", "name": "x"}]},
     },
     "gemini.generate": {

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sidegate.contract.meaning import FileContent, ImageContent, Request, ToolResult
 from sidegate.wire import words
-from sidegate.wire.body import encode
+from sidegate.wire.body import encode, read_fields
 from sidegate.wire.dialect import Fields
 from sidegate.wire.registry import DIALECTS
 from sidegate.wire.translation import MOST_NAMES, Untranslatable, features, header_of, translated
@@ -237,3 +237,26 @@ def test_a_strict_refusal_is_told_in_the_clients_words() -> None:
     assert caught.value.message.startswith("generationConfig.topK: A provider of OpenAI Chat")
     told = DIALECTS["gemini.generate"].write_error(caught.value, "r1")
     assert msgspec.json.decode(told)["error"]["status"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("provider", ["gemini.batch_embed", "gemini.embed"])
+def test_what_is_embedded_loses_nothing_but_the_user(provider: str) -> None:
+    client = "openai.embeddings"
+    fields = read_fields(b'{"model": "m", "input": "Hi", "dimensions": 8, "encoding_format": "base64", "user": "u"}')
+    request = DIALECTS[client].read_request(fields)
+    _, dropped = translated(client, request, fields, DIALECTS[provider], strict=False)
+    assert dropped == ["user"]
+    with pytest.raises(Untranslatable, match="user"):
+        translated(client, request, fields, DIALECTS[provider], strict=True)
+    tokens = read_fields(b'{"model": "m", "input": [1, 2]}')
+    with pytest.raises(Untranslatable):
+        translated(client, DIALECTS[client].read_request(tokens), tokens, DIALECTS[provider], strict=False)
+
+
+@pytest.mark.parametrize(("client", "provider"), [("anthropic", "gemini"), ("gemini", "anthropic")])
+def test_what_is_counted_is_what_is_asked(client: str, provider: str) -> None:
+    chat = {"anthropic": "anthropic.messages", "gemini": "gemini.generate"}[client]
+    fields = {name: raw for name, raw in asked(chat).items() if name != "max_tokens"}
+    request = DIALECTS[f"{client}.count_tokens"].read_request(fields)
+    other = DIALECTS[f"{provider}.count_tokens"]
+    assert translated(f"{client}.count_tokens", request, fields, other, strict=True)[1] == []
