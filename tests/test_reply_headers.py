@@ -53,6 +53,32 @@ async def test_a_client_of_the_same_dialect_is_told_what_is_left_at_the_provider
 
 
 @both
+async def test_anthropics_own_limits_pass_to_its_clients_and_are_translated_for_others(
+    http: aiohttp.ClientSession, stream: bool
+) -> None:
+    said = {
+        "Anthropic_Ratelimit_Tokens_Limit": "1000",
+        "Anthropic_Ratelimit_Tokens_Remaining": "900",
+        "Anthropic_Ratelimit_Tokens_Reset": "2020-01-01T00:00:00Z",
+        "Anthropic_Ratelimit_Input_Tokens_Remaining": "5",
+        "Anthropic_Organization_Id": "5ecret",
+    }
+    script = with_headers(anthropic_says, **said)
+    async with scripted(script) as provider, gateway(leads_to(provider.url, dialect="anthropic")) as running:
+        _, _, headers = await post(http, running, ANTHROPIC, stream)
+        _, _, other = await post(http, running, OPENAI, stream)
+    assert headers["anthropic-ratelimit-tokens-reset"] == "2020-01-01T00:00:00Z"
+    assert headers["anthropic-ratelimit-input-tokens-remaining"] == "5"
+    limits = {name.lower(): value for name, value in other.items() if "ratelimit" in name.lower()}
+    assert limits == {
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "900",
+        "x-ratelimit-reset-tokens": "0ms",
+    }
+    assert "5ecret" not in f"{headers}{other}"
+
+
+@both
 async def test_a_gateway_with_limits_of_its_own_tells_those(http: aiohttp.ClientSession, stream: bool) -> None:
     script = with_headers(answers, **LIMITS)
     async with scripted(script) as provider, gateway(leads_to(provider.url, plugins=(OWN,))) as running:

@@ -160,12 +160,13 @@ class Broken:
 
     def __init__(self) -> None:
         self.well = False
+        self.error: Exception = Refusal(503, "responses_unavailable", "Away.", retry_after=1)
         self.added: list[Kept] = []
         self.bills = 0
 
     def _check(self) -> None:
         if not self.well:
-            raise Refusal(503, "responses_unavailable", "Away.", retry_after=1)
+            raise self.error
 
     async def add(self, kept: Any) -> None:
         self._check()
@@ -199,8 +200,12 @@ async def flushed(responses: Responses) -> None:
         await asyncio.wait([responses._flushing])
 
 
-async def test_what_a_store_does_not_take_is_written_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [None, RuntimeError("a fault")])
+async def test_what_a_store_does_not_take_is_written_when_it_is_back(
+    caplog: pytest.LogCaptureFixture, error: Exception | None
+) -> None:
     store, clock = Broken(), HandClock()
+    store.error = error or store.error
     responses = desk(store, clock)
     responses._waiting = [KEPT]
     for _ in range(3):

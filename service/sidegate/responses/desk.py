@@ -148,9 +148,11 @@ class Responses:
                 waiting = []
             bills = [due for due in bills if not await self._stored().settle(due[1])]
             self._troubled = False
-        except SidegateError:
+        except Exception as error:
+            # Also for a fault of this code: what waits is not to be lost without a word.
             if not self._troubled:
-                _logger.warning("responses: the store takes nothing; they wait in memory")
+                known = isinstance(error, SidegateError)
+                _logger.warning("responses: the store takes nothing; they wait in memory", exc_info=not known)
             self._troubled = True
         finally:
             self._flushing = None
