@@ -23,3 +23,10 @@ def test_the_lock_file_names_no_registry() -> None:
     packages = {name: package for name, package in LOCKED["packages"].items() if name}
     assert all(package["integrity"].startswith("sha512-") for package in packages.values())
     assert not [name for name, package in packages.items() if "resolved" in package]
+
+
+def test_the_page_of_clients_has_the_versions_that_are_tested() -> None:
+    page = (HERE.parents[1] / "docs" / "clients.md").read_text()
+    rows = dict(re.findall(r"^\| (?:Node )?`([^`]+)` \| (\d+\.\d+\.\d+) \|", page, re.MULTILINE))
+    assert len(rows) >= 8
+    assert rows == {name: WANTED[name] for name in rows}
