@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from sidegate.contract import Call, Handler, Message, Plugin, Reply, TextContent
 from sidegate.testing import Exchange, answering
 from tests.across.ground import CLIENTS, PROVIDERS, Across, Answer, across
 from tests.wire.asking import ASKS, asked
@@ -27,6 +29,15 @@ STRICT = {
         {"provider": "gemini.generate", "model": "real"},
     ],
 }
+
+
+class Briefed(Plugin[None]):
+    """Adds a word to what is asked."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        brief = Message("user", (TextContent("Be brief."),))
+        call.request = replace(call.request, messages=(*call.request.messages, brief))
+        return await handler(call)
 
 
 async def fails(exchange: Exchange) -> None:
@@ -118,3 +129,29 @@ async def test_where_the_target_that_can_say_it_fails_the_client_hears_of_that()
         there.plays["openai.chat"] = fails
         answer = await there.ask("gemini.generate", "several", asked("gemini.generate", generationConfig={"seed": 3}))
         assert answer.status == 502
+
+
+@pytest.mark.parametrize(
+    ("client", "turn", "lost"),
+    [
+        (
+            "anthropic.messages",
+            {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+            "messages.content.cache_control",
+        ),
+        (
+            "openai.chat",
+            {"role": "assistant", "content": "x", "reasoning_content": "Hm."},
+            "messages.content.reasoning",
+        ),
+    ],
+)
+async def test_what_a_change_by_a_plugin_costs_is_named_too(client: str, turn: dict[str, Any], lost: str) -> None:
+    """What differs is written anew from its meaning; nothing else is."""
+    async with across(plugins=[{"use": f"{__name__}:Briefed"}], translation="strict") as there:
+        play_well(there)
+        answer = await there.ask(client, client, asked(client, {"messages": [turn]}, a_field=1))
+        assert (answer.status, answer.headers["x-sidegate-dropped"]) == (200, lost)
+        assert there.sent(client)["a_field"] == 1
+        plain = await there.ask(client, client)
+        assert "x-sidegate-dropped" not in plain.headers

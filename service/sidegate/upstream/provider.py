@@ -30,7 +30,7 @@ from sidegate.wire.body import encode, value, write_fields
 from sidegate.wire.dialect import Dialect, Fields
 from sidegate.wire.openai_chat_indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
 from sidegate.wire.openai_embeddings import EMBEDDINGS, in_format
-from sidegate.wire.translation import Untranslatable, header_of, translated
+from sidegate.wire.translation import Untranslatable, header_of, lost_anew, translated
 
 DROPPED = "x-sidegate-dropped"
 """Reply header: fields of the request that the provider's dialect has no counterpart for."""
@@ -186,8 +186,11 @@ class HttpProvider:
             return self._translated(call, dialect, attempt, stream), False
         fields = dict(call.asked.fields)
         if (changed := call.request_changed) is not None:
-            before, after = (dialect.write_request(request, []) for request in changed)
-            fields.update({key: encode(value) for key, value in after.items() if before.get(key) != value})
+            lost: list[str] = []
+            before, after = dialect.write_request(changed[0], []), dialect.write_request(changed[1], lost)
+            anew = {key: encode(value) for key, value in after.items() if before.get(key) != value}
+            self._name(call, attempt, lost_anew(dialect.name, fields, anew, lost))
+            fields.update(anew)
             for key in before.keys() - after.keys():
                 fields.pop(key, None)
             self._limit(dialect, fields, call.asked.fields)
@@ -200,10 +203,14 @@ class HttpProvider:
         fields, dropped = translated(call.dialect, request, call.asked.fields, dialect, strict=attempt.strict)
         raw: Fields = {key: encode(value) for key, value in fields.items()}
         self._limit(dialect, raw, {})
+        self._name(call, attempt, dropped)
+        return write_fields(self._host.fit(dialect.adapt(raw, model=attempt.target, stream=stream)))
+
+    def _name(self, call: Call, attempt: Attempt, dropped: list[str]) -> None:
+        """What was left out is told."""
         if dropped:
             attempt.dropped = tuple(dropped)
             call.reply_headers[DROPPED] = header_of(dropped)
-        return write_fields(self._host.fit(dialect.adapt(raw, model=attempt.target, stream=stream)))
 
     def _limit(self, dialect: Dialect, fields: Fields, asked: Mapping[str, Raw]) -> None:
         """The longest reply in the provider's word, or the client's own: OpenAI's newer models refuse the older word,

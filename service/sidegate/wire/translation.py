@@ -35,6 +35,7 @@ _LONGEST_NAME = 80
 _CONTENT = "messages.content."
 _PLACES = {"openai.responses": "input.content.", "gemini.generate": "contents.", "openai.chat": _CONTENT}
 """Where content stands that only one dialect knows."""
+_TURNS = frozenset(("messages", "input", "contents"))
 _HARMLESS = frozenset((_CONTENT + "reasoning", _CONTENT + "reasoning.signature"))
 _PARAMS = tuple(
     name
@@ -72,6 +73,15 @@ def translated(
     lost = [name for name in dict.fromkeys(lost) if _is_lost(name, request)]
     _refuse(client, request, dialect.name, lost, strict=strict)
     return body, lost
+
+
+def lost_anew(dialect: str, fields: Mapping[str, Raw], anew: Iterable[str], lost: list[str]) -> list[str]:
+    """What is lost of a request in its own dialect where a plugin has changed it: fields `anew` are written from their
+    meaning, and `lost` is what their writer could not say. Of other fields nothing is lost."""
+    found = unsaid(dialect, {name: fields[name] for name in anew if name in fields})
+    if _TURNS.isdisjoint(anew):
+        return found
+    return list(dict.fromkeys([*(name for name in lost if name.startswith(("messages.", "tool_result."))), *found]))
 
 
 def header_of(dropped: Iterable[str]) -> str:
