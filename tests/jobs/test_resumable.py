@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
+import msgspec
 import openai
 import pytest
 
 from sidegate.testing import Exchange
-from tests.jobs.ground import ANN, PATH, WORDS, Told, body, config, events, scene, tells, text_of
+from tests.jobs.ground import ANN, BOB, PATH, WORDS, Event, Told, body, config, events, scene, tells, text_of
 from tests.test_config import mistakes
 
 TEXT = "".join(WORDS)
@@ -116,6 +118,84 @@ async def test_a_job_that_begins_anew_ends_a_stream_in_an_error_and_can_be_follo
         going.cancel()
         assert first.kind == "reset"
         assert text_of(rest) == TEXT
+
+
+# --- the AI SDK's chats -----------------------------------------------------------------------------------------------
+
+CHATS = {"routes": [{"name": "r", "pipeline": "main", "resumable": True, "default_model": "m"}]}
+
+
+def a_chat(chat: str = "chat-1", **said: Any) -> dict[str, Any]:
+    message = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "x"}]}
+    return {"id": chat, "messages": [message], "trigger": "submit-message", **said}
+
+
+def ui_text(found: list[Event]) -> str:
+    parts = [msgspec.json.decode(one.data) for one in found if one.data != "[DONE]"]
+    return "".join(part["delta"] for part in parts if part["type"] == "text-delta")
+
+
+async def test_a_page_that_is_loaded_anew_gets_the_reply_that_is_under_way_from_its_start() -> None:
+    told = Told()
+    async with scene(told, base=CHATS) as on:
+        told.go(2)
+        async with on.ann.post("/api/chat", json=a_chat()) as first:
+            assert first.headers["x-vercel-ai-ui-message-stream"] == "v1"
+            await first.content.readany()
+            async with on.ann.get("/api/chat/chat-1/stream") as again:
+                assert (again.status, again.headers["x-vercel-ai-ui-message-stream"]) == (200, "v1")
+                told.go()
+                later = events(await again.text())
+        assert ui_text(later) == TEXT
+        assert later[-1].data == "[DONE]"
+        async with on.ann.get("/api/chat/chat-1/stream") as reply:
+            assert reply.status == 204, "nothing runs any more"
+        assert len(on.provider.exchanges) == 1
+
+
+async def test_nobody_elses_chat_is_told() -> None:
+    told = Told()
+    async with scene(told, base=CHATS) as on, aiohttp.ClientSession(on.running.url) as other:
+        told.go(1)
+        async with on.ann.post("/api/chat", json=a_chat()):
+            headers = {"Authorization": f"Bearer {BOB}"}
+            async with other.get("/api/chat/chat-1/stream", headers=headers) as reply:
+                assert reply.status == 204
+            async with other.get("/api/chat/chat-1/stream") as reply:
+                assert reply.status == 401
+            async with on.ann.get("/api/chat/chat-2/stream") as reply:
+                assert reply.status == 204
+        told.go()
+
+
+async def test_a_chats_next_reply_takes_the_place_of_the_one_before() -> None:
+    told = Told()
+    async with scene(told, base=CHATS) as on:
+        for _ in range(2):
+            told.go()
+            async with on.ann.post("/api/chat", json=a_chat()) as reply:
+                assert ui_text(events(await reply.text())) == TEXT
+        told.go(1)
+        async with on.ann.post("/api/chat", json=a_chat()), on.ann.get("/api/chat/chat-1/stream") as again:
+            assert again.status == 200
+            told.go()
+            assert ui_text(events(await again.text())) == TEXT
+
+
+async def test_plain_text_is_no_job() -> None:
+    async with scene(base=CHATS) as on:
+        async with on.ann.post("/api/chat", json=a_chat(streamProtocol="text")) as reply:
+            assert await reply.text() == TEXT
+        assert (await on.get("/v1/jobs"))["data"] == []
+
+
+async def test_a_chat_is_accepted_as_a_job() -> None:
+    async with scene(base=CHATS) as on:
+        where = await on.submit(path="/api/chat", **a_chat())
+        await on.ended(where)
+        async with on.ann.get(f"{where}/result") as reply:
+            assert reply.headers["x-vercel-ai-ui-message-stream"] == "v1"
+            assert ui_text(events(await reply.text())) == TEXT
 
 
 async def goes_on(told: Told) -> None:

@@ -52,7 +52,9 @@ class EventsOutlet(BufferOutlet):
         await self.sink.write(b"".join([chunk.raw or b"" for chunk in chunks]))
 
 
-class _Reader(Exchange):
+class Reader(Exchange):
+    """204 where there is nothing to read any more."""
+
     async def _finish(
         self, error: SidegateError | None, call: Call, outlet: StreamOutlet | BufferOutlet, sink: StreamSink | None
     ) -> web.StreamResponse:
@@ -84,7 +86,7 @@ class JobEvents:
     def _exchange(self, heart: Handler, *, known: bool) -> Exchange:
         service, route = self._jobs.service, self._jobs.route
         around = service.around(service.plugins[route.pipeline], heart, known=known)
-        return _Reader(service, route, around, self._voice)
+        return Reader(service, route, around, self._voice)
 
     def _heart(self, request: web.Request, outlet: EventsOutlet) -> Handler:
         desk = self._jobs.desk

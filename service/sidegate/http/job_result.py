@@ -15,6 +15,7 @@ from sidegate.jobs import frames
 from sidegate.jobs.desk import RETRY_SECONDS, Desk
 from sidegate.jobs.frames import Position
 from sidegate.jobs.job import Job, read_failure, read_submission
+from sidegate.jobs.run import UI
 from sidegate.wire import sse
 from sidegate.wire.registry import DIALECTS
 
@@ -66,6 +67,8 @@ async def result(desk: Desk, job: Job, voice: Voice | None = None, *, applied: s
     if not job.streams:
         return Answer(200, frames.body_of(data), headers)
     events = frames.without_ids(data)
+    if job.dialect in UI:
+        headers["x-vercel-ai-ui-message-stream"] = "v1"
     if submission is not None and submission.array:
         elements = [one for event in sse.Splitter().feed(events) if (one := sse.data(event)) is not None]
         return Answer(200, b"[" + b",\r\n".join(elements) + b"]", headers)

@@ -126,9 +126,11 @@ class JobEndpoint:
         asked, model, stream = await self._endpoint.ask(request, placed)
         wanted, wrong = self._wanted(request, placed, stream)
         asking = Asking(model=model, asked=asked, subject=wanted.id)
-        if prefer.respond_async:
+        # Plain text has no events that could be numbered.
+        text = bytes(asked.fields.get("streamProtocol", b"")) == b'"text"'
+        if prefer.respond_async and not text:
             return await self._accept(asking, wanted, wrong, prefer)
-        if not stream or asked.wrong is not None or wrong is not None:
+        if text or not stream or asked.wrong is not None or wrong is not None:
             return await self._endpoint.serve(request, asked, model, stream)
         from sidegate.http.job_stream import stream_job
 

@@ -44,7 +44,15 @@ def ui_calls(
     for path, name in PATHS.items():
         endpoint = accepting(service, route, UIEndpoint(service, route, handler, DIALECTS[name]))
         found.append((route.prefix + path, _with_model(endpoint, route.default_model), "POST"))
-    return [*found, (route.prefix + "/api/chat/{id}/stream", _nothing_to_resume, "GET")]
+    return [*found, (route.prefix + "/api/chat/{id}/stream", _resume(service, route), "GET")]
+
+
+def _resume(service: Service, route: Route) -> Endpoint:
+    if service.jobs is None or not route.resumable:
+        return _nothing_to_resume
+    from sidegate.http.job_stream import JobChats
+
+    return JobChats(service, route).answer
 
 
 def _with_model(endpoint: Answering, default: str) -> Endpoint:

@@ -194,6 +194,16 @@ class Desk:
         now = run.spent() if run is not None and run.job.generation == job.generation else None
         return shown(job, await self.store.runs(job.id), now, prefix)
 
+    async def name_chat(self, call: Call, chat: str, job: Job) -> None:
+        """The chat's present reply is this job's, for whoever loads its page anew."""
+        await self.store.add_ticket(_chat(call, chat), job.id, job.give_up_at)
+
+    async def of_chat(self, call: Call, chat: str) -> Job | None:
+        """What the caller's chat is being answered; `None` where nothing runs."""
+        id = await self.store.named(_chat(call, chat), stamp(self._clock.now()))
+        job = None if id is None else await self.store.get(id)
+        return None if job is None or job.ended or job.caller != call.caller.name else job
+
     async def ticket(self, call: Call, prefix: str) -> bytes:
         """What opens the events of this one job for a while, where no header can be sent."""
         job = await self.find(call)
@@ -220,6 +230,10 @@ def _what(call: Call, wanted: Wanted) -> tuple[str, ...]:
     """What was asked: a request that has another digest is another request."""
     body = sha256(call.asked.body).hexdigest()
     return (wanted.operation, wanted.dialect, wanted.route, call.model, str(wanted.streams), str(wanted.array), body)
+
+
+def _chat(call: Call, chat: str) -> str:
+    return _digest("chat", call.caller.name, call.end_user or "", chat)
 
 
 def _digest(*words: str) -> str:

@@ -21,6 +21,11 @@ from sidegate.outlet import BufferOutlet, StreamOutlet, named
 from sidegate.settings import Route, Server
 from sidegate.wire.body import check_duplicates, read_fields
 from sidegate.wire.dialect import Dialect, Envelope, Fields
+from sidegate.wire.ui import CHAT, COMPLETION, UIMessages
+from sidegate.wire.ui_history import continued
+
+UI = (CHAT, COMPLETION)
+"""Dialects whose replies hang on what the request says was said before."""
 
 
 class JobExpired(SidegateError):
@@ -228,9 +233,11 @@ def _outlet(
         include_usage=asked.wants_usage,
         encoding_format="base64" if encoding is not None and bytes(encoding) == b'"base64"' else None,
     )
+    if dialect.name in UI:
+        dialect = UIMessages(continued(asked.fields))
     if job.streams:
         return StreamOutlet(dialect, envelope, sink, clock)
-    return BufferOutlet(dialect.name, lambda naming: dialect.assembler(named(envelope, naming)), clock)
+    return BufferOutlet(job.dialect, lambda naming: dialect.assembler(named(envelope, naming)), clock)
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

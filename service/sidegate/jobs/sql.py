@@ -98,6 +98,9 @@ class SqlJobs:
     async def has_ticket(self, digest: str, id: str, now: str) -> bool:
         return await self._reading.run(partial(sql_ask.has_ticket, digest=digest, id=id, now=now))
 
+    async def named(self, digest: str, now: str) -> str | None:
+        return await self._reading.run(partial(sql_ask.named, digest=digest, now=now))
+
     # --- for the worker -----------------------------------------------------------------------------------------------
 
     async def waiting(self, now: str) -> bool:

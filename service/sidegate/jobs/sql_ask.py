@@ -28,7 +28,9 @@ _CANCEL_RUNNING = "UPDATE jobs SET cancelling = 1 WHERE id = ? AND state = 'runn
 _EVENTS = (
     """SELECT first, data FROM job_events WHERE job_id = ? AND generation = ? AND last > ? ORDER BY first LIMIT ?"""
 )
-_TICKET = "INSERT INTO job_tickets (digest, job_id, until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_TICKET = """INSERT INTO job_tickets (digest, job_id, until) VALUES (?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET job_id = excluded.job_id, until = excluded.until"""
+_NAMED = "SELECT job_id FROM job_tickets WHERE digest = ? AND until > ?"
 _HAS_TICKET = "SELECT 1 FROM job_tickets WHERE digest = ? AND job_id = ? AND until > ?"
 
 
@@ -103,6 +105,11 @@ def add_ticket(database: Database, *, digest: str, id: str, until: str) -> None:
 
 def has_ticket(database: Database, *, digest: str, id: str, now: str) -> bool:
     return database.execute(_HAS_TICKET, (digest, id, now)).fetchone() is not None
+
+
+def named(database: Database, *, digest: str, now: str) -> str | None:
+    found = database.execute(_NAMED, (digest, now)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def read_job(row: Row) -> Job:
