@@ -7,21 +7,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Raw
 
 from sidegate.contract.caller import ANONYMOUS, Naming
 from sidegate.contract.chunk import Chunk
+from sidegate.contract.frame import Frame, Standstill
 from sidegate.contract.meaning import Request
 from sidegate.contract.peer import Peer
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.stages import Change, Chunks, Edit, Ender, Hold, See, Stage, Tap
 from sidegate.contract.timeouts import Patience, TimeoutChanges
 from sidegate.errors import Cancelled, Ending, SidegateError
-
-if TYPE_CHECKING:
-    from sidegate.contract.frame import Frame
 
 
 class Outlet(Protocol):
@@ -79,23 +77,6 @@ class Notes:
     """Set where it is not the call's own: see `Call.naming`."""
     frame: Frame | None = None
     """Whose code runs: the frame of a plugin, if not the core's own."""
-
-
-class _Standstill:
-    """The clock of a plugin stands still inside."""
-
-    __slots__ = ("_frame",)
-
-    def __init__(self, frame: Frame | None) -> None:
-        self._frame = frame
-
-    def __enter__(self) -> None:
-        if self._frame is not None:
-            self._frame.pause()
-
-    def __exit__(self, *_: object) -> None:
-        if self._frame is not None:
-            self._frame.resume()
 
 
 class Call:
@@ -273,7 +254,7 @@ class Call:
         Only round waits that end by themselves.
         """
         frame = self.notes.frame
-        return _Standstill(None if frame is None or not frame.since else frame)
+        return Standstill(None if frame is None or not frame.since else frame)
 
     async def send(self, chunk: Chunk) -> None:
         """Emit a chunk outward from here; returns when the reader has room. The only way to emit."""

@@ -27,3 +27,20 @@ class Frame(Protocol):
     def resume(self) -> None:
         """It counts again."""
         ...
+
+
+class Standstill:
+    """The clock of a plugin stands still inside it; nothing happens where there is none."""
+
+    __slots__ = ("_frame",)
+
+    def __init__(self, frame: Frame | None) -> None:
+        self._frame = frame
+
+    def __enter__(self) -> None:
+        if self._frame is not None:
+            self._frame.pause()
+
+    def __exit__(self, *_: object) -> None:
+        if self._frame is not None:
+            self._frame.resume()
