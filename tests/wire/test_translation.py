@@ -13,7 +13,7 @@ from sidegate.wire import words
 from sidegate.wire.body import encode, read_fields
 from sidegate.wire.dialect import Fields
 from sidegate.wire.registry import DIALECTS
-from sidegate.wire.translation import MOST_NAMES, Untranslatable, features, header_of, translated
+from sidegate.wire.translation import MOST_NAMES, Untranslatable, bounded, features, header_of, translated
 from sidegate.wire.unsaid import unsaid
 from sidegate.wire.words import FEATURES, PROVIDERS, WORDS, Loss
 from tests.wire.asking import ALONE, ASKS, asked, read
@@ -217,6 +217,7 @@ def test_the_header_is_bounded_and_holds_nothing_but_names() -> None:
     assert many.count(",") == MOST_NAMES
     assert many.endswith(", ...")
     assert len(header_of(["x" * 10_000])) <= 80
+    assert bounded(["x" * 10_000] * 90) == ("x" * 80,) * MOST_NAMES
 
 
 def test_features_are_found_in_what_is_meant() -> None:

@@ -30,7 +30,7 @@ from sidegate.wire.body import encode, value, write_fields
 from sidegate.wire.dialect import Dialect, Fields
 from sidegate.wire.openai_chat_indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
 from sidegate.wire.openai_embeddings import EMBEDDINGS, in_format
-from sidegate.wire.translation import Untranslatable, header_of, lost_anew, translated
+from sidegate.wire.translation import Untranslatable, bounded, header_of, lost_anew, translated
 
 DROPPED = "x-sidegate-dropped"
 """Reply header: fields of the request that the provider's dialect has no counterpart for."""
@@ -209,7 +209,7 @@ class HttpProvider:
     def _name(self, call: Call, attempt: Attempt, dropped: list[str]) -> None:
         """What was left out is told."""
         if dropped:
-            attempt.dropped = tuple(dropped)
+            attempt.dropped = bounded(dropped)
             call.reply_headers[DROPPED] = header_of(dropped)
 
     def _limit(self, dialect: Dialect, fields: Fields, asked: Mapping[str, Raw]) -> None:

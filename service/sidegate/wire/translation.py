@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from msgspec import Raw
@@ -82,6 +83,11 @@ def lost_anew(dialect: str, fields: Mapping[str, Raw], anew: Iterable[str], lost
     if _TURNS.isdisjoint(anew):
         return found
     return list(dict.fromkeys([*(name for name in lost if name.startswith(("messages.", "tool_result."))), *found]))
+
+
+def bounded(dropped: Iterable[str]) -> tuple[str, ...]:
+    """The names, no longer and no more of them than a record should hold."""
+    return tuple(name[:_LONGEST_NAME] for name in islice(dropped, MOST_NAMES))
 
 
 def header_of(dropped: Iterable[str]) -> str:
