@@ -22,13 +22,14 @@ const chatOf = ({ AbstractChat }) =>
     };
 
 // Sends each text in turn. `answers` are what the page's tools give, by name; `leave` stops once a word has come.
-export async function chat({ major = 7, url, texts = ["Hi"], body, headers, answers, leave, text, regenerate, resume }) {
+export async function chat({ major = 7, url, texts = ["Hi"], body, headers, answers, leave, text, regenerate, resume, id }) {
     const { DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, TextStreamChatTransport } = MAJORS[major];
     const Chat = chatOf(MAJORS[major]);
     const Transport = text ? TextStreamChatTransport : DefaultChatTransport;
     const heard = { finishes: [], errors: [], called: [] };
     let stopping;
     const chat = new Chat({
+        id,
         transport: new Transport({ api: `${url}/api/chat`, body, headers }),
         onError: (error) => heard.errors.push(described(error)),
         onFinish: ({ isAbort, isError, finishReason }) => heard.finishes.push({ isAbort, isError, finishReason }),
