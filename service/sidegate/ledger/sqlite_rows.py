@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from sidegate.ledger import money
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled, stamp
 
 
@@ -31,6 +30,7 @@ _INSERT_CALL = (
 _OPEN_CALL = f"""INSERT INTO calls ({", ".join(_CALL)}, owner) VALUES ({"?, " * len(_CALL)}?)
     ON CONFLICT (id) DO UPDATE SET provider = excluded.provider WHERE calls.state = 'reserved'"""
 _INSERT_ATTEMPT = _insert("attempts", AttemptRow)
+_SETTLE_ATTEMPT = _INSERT_ATTEMPT.replace("INSERT", "INSERT OR REPLACE", 1)
 _OPEN_ATTEMPT = _INSERT_ATTEMPT + " ON CONFLICT DO NOTHING"
 
 
@@ -41,13 +41,16 @@ def opened(connection: sqlite3.Connection, rows: Settled, owner: str) -> None:
         connection.executemany(_OPEN_ATTEMPT, [_columns(attempt) for attempt in attempts])
 
 
-def write(connection: sqlite3.Connection, rows: Settled) -> None:
-    """Within a transaction: settle a call, and the budgets it held of. One that is settled already stays as it is."""
+def write(connection: sqlite3.Connection, rows: Settled) -> bool:
+    """Within a transaction: settle a call. One that is settled already stays as it is; gives whether this one was not.
+
+    What was written of its attempts when they were opened is among those it has now.
+    """
     call, attempts = rows
-    if connection.execute(_INSERT_CALL, _columns(call)).rowcount == 1:
-        connection.execute("DELETE FROM attempts WHERE call_id = ?", (call.id,))
-        connection.executemany(_INSERT_ATTEMPT, [_columns(attempt) for attempt in attempts])
-        money.settle(connection, call.id, call.cost_nano_usd)
+    if connection.execute(_INSERT_CALL, _columns(call)).rowcount != 1:
+        return False
+    connection.executemany(_SETTLE_ATTEMPT, [_columns(attempt) for attempt in attempts])
+    return True
 
 
 def _columns(row: Struct) -> list[Any]:
