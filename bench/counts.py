@@ -116,7 +116,9 @@ async def per_call(
 
 
 async def _per_token(script: Script, meter: Meter, tokens: int, blocks: int) -> list[float]:
-    """In the middle of a stream with so many tokens to a piece, so without what a call costs."""
+    """In the middle of a stream with so many tokens to a piece, so without what a call costs. In three blocks at least:
+    they are short, and what comes by the clock is much in one."""
+    blocks = max(blocks, BLOCKS)
     shape = Shape((blocks + 1) * PIECES * tokens, 1 if tokens == 1 else 0)
     stream = await script.begin(shape)
     await script.step(stream, PIECES // 2)

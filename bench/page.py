@@ -12,8 +12,8 @@ import msgspec
 from bench import plots as svg
 from bench import steps, table, workers
 from bench.counts import SCENARIOS, Counts, ratios
+from bench.curve import Curve
 from bench.figures import Sizes
-from bench.growth import Curve
 from bench.servers import DIRECT, GATEWAY, RELAY
 
 ROOT = Path(__file__).parents[1]

@@ -82,8 +82,8 @@ def ticks(most: float, steps: int = 5) -> list[float]:
 
 def short(value: float) -> str:
     """A number for an axis: 1,000,000 is 1M."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size * 5 or value == size:
+    for size, least, letter in ((1e6, 1e6, "M"), (1e3, 1e4, "k")):
+        if value >= least:
             return f"{value / size:g}{letter}"
     return f"{value:g}"
 

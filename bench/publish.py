@@ -24,11 +24,13 @@ from bench.callgrind import Callgrind
 from bench.counting import counted_all, servers
 from bench.counts import SCENARIOS, ratios
 from bench.cputime import CpuTime
+from bench.curve import Curve, told
 from bench.figures import FULL, QUICK, Sizes
 from bench.loop import loop_factory
 from bench.machine import allow_sockets, machine
 from bench.page import FOLDER, PAGE, Published, plots, write
 from bench.process import Process
+from bench.replies import Incomplete
 from bench.run import measured, own_and_installed
 from bench.servers import DIRECT, RELAY, free_port
 
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (FOLDER / name).write_text(plot)
     PAGE.write_text(write(PAGE.read_text(), published))
     for curve in published.get("growth", []):
-        print(growth.told(msgspec.convert(curve, growth.Curve)))
+        print(told(msgspec.convert(curve, Curve)))
     return 0
 
 
@@ -101,8 +103,16 @@ def _parts(quick: bool) -> object:
 
 def _growth(quick: bool) -> object:
     extent = growth.QUICK if quick else growth.FULL
-    curves = asyncio.run(growth.all_curves(extent))
-    return [*curves, asyncio.run(many.streams(STREAMS[:2] if quick else STREAMS))]
+    return asyncio.run(_curves(extent, STREAMS[:2] if quick else STREAMS))
+
+
+async def _curves(extent: growth.Extent, streams: Sequence[int]) -> list[Curve]:
+    curves = [curve async for curve in growth.all_curves(extent)]
+    try:
+        return [*curves, await many.streams(streams)]
+    except (Incomplete, RuntimeError, TimeoutError) as error:
+        print(f"left out: streams: {error!r}", file=sys.stderr)
+        return curves
 
 
 def _workers(quick: bool) -> object:

@@ -5,6 +5,7 @@ Nothing is pinned here: load and workers take the cores as they come, so only wh
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import statistics
 import tempfile
@@ -49,6 +50,7 @@ async def measure(provider: str, sizes: Sizes = FULL, rounds: int = ROUNDS) -> T
                 running = await start(server, provider, Path(name), ANYWHERE)
                 assert running.process is not None
                 try:
+                    await _quiet(running.process)
                     await buffered(running, replace(sizes, buffered=sizes.at_once * 10))
                     before = store.cpu()
                     values = await buffered(running, sizes)
@@ -57,6 +59,16 @@ async def measure(provider: str, sizes: Sizes = FULL, rounds: int = ROUNDS) -> T
                     running.process.stop()
                 found.setdefault(server.name, []).append(values)
     return {name: _median(each) for name, each in found.items()}
+
+
+async def _quiet(process: Process) -> None:
+    """Wait until all workers have started: the first one answers while the others still import."""
+    for _ in range(60):
+        before = process.cpu()
+        await asyncio.sleep(0.5)
+        if process.cpu() - before < 0.05:
+            return
+    raise RuntimeError("the workers do not come to rest")
 
 
 def _median(rounds: list[Values]) -> Values:

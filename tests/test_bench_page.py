@@ -12,8 +12,9 @@ import pytest
 
 from bench import page, plots, publish, workers
 from bench.callers import issue, secret
+from bench.curve import Curve, Points, bends, told
 from bench.figures import FULL
-from bench.growth import CURVES, Curve, Points, bends, told
+from bench.growth import CURVES
 from bench.load import Line, Timed
 from bench.peers import PEERS, installed
 from bench.servers import GATEWAY, RELAY, Setting, gateway_config
@@ -91,7 +92,7 @@ def test_ticks_are_few_and_reach_the_end(most: float) -> None:
 
 
 def test_numbers_at_an_axis_are_short() -> None:
-    assert [plots.short(value) for value in (0, 0.5, 250, 8000, 1e6, 2.5e7)] == ["0", "0.5", "250", "8k", "1M", "25M"]
+    assert [plots.short(value) for value in (0, 0.5, 250, 8000, 1e6, 2.5e7)] == ["0", "0.5", "250", "8000", "1M", "25M"]
 
 
 # --- growth -----------------------------------------------------------------------------------------------------------
