@@ -6,7 +6,9 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
+from sidegate.ledger.opening import open_database
 from tests.jobs.ground import ASYNC, PATH, WORDS, Told, body, events, scene, text_of
 from tests.servers.proxy import FaultProxy
 from tests.stores import prepared
@@ -41,6 +43,19 @@ async def test_a_job_outlives_an_outage_of_its_store(
         async with on.ann.get(f"{where}/events") as reply:
             assert text_of(events(await reply.text())) == "".join(WORDS)
         assert len(on.provider.exchanges) == 1
+
+
+async def test_a_gateway_that_runs_no_job_writes_nothing() -> None:
+    async with scene(lease=1) as on:
+        await on.ended(await on.submit())
+        jobs = on.running.service.jobs
+        assert jobs is not None
+        while len(jobs.worker):  # noqa: ASYNC110  # another task's doing
+            await asyncio.sleep(0.01)
+        await jobs.store.leave(jobs.owner.id)
+        with closing(open_database(on.running.service.settings.ledger.url)) as database:
+            await asyncio.sleep(1)
+            assert database.execute("SELECT count(*) FROM job_owners").fetchone() == (0,)
 
 
 LOADED = """

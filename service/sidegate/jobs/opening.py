@@ -41,12 +41,12 @@ class Jobs:
     ) -> None:
         """`handlers` gives the pipeline of a name, for calls whose caller is known; `settled` returns when what has
         ended is in the ledger. Opens nothing."""
-        owner = new_owner()
+        owner = self.owner = new_owner()
         self.store = store
         self.watch = Watch(store, lambda: live.draining)
         self.worker = Worker(settings, bounds, store, live, clock, owner, self.watch, handlers, settled)
         self.desk = Desk(bounds, store, self.worker, self.watch, catalogue, clock, lambda: live.draining)
-        self._tending = Tending(bounds, store, clock, log, owner, self.worker.wake)
+        self._tending = Tending(bounds, store, clock, log, owner, self.worker.__len__, self.worker.wake)
 
     async def start(self) -> None:
         """Jobs that a killed gateway of this machine has left run again from now on."""

@@ -40,13 +40,22 @@ class Tending:
     """Runs beside the worker. `again` is told when jobs of the dead are in the queue."""
 
     def __init__(
-        self, settings: Jobs, store: JobStore, clock: Clock, log: Log, owner: Owner, again: Callable[[], None]
+        self,
+        settings: Jobs,
+        store: JobStore,
+        clock: Clock,
+        log: Log,
+        owner: Owner,
+        busy: Callable[[], int],
+        again: Callable[[], None],
     ) -> None:
+        """`busy` gives how many jobs run here; while there are none, nothing is written."""
         self._settings = settings
         self._store = store
         self._clock = clock
         self._log = log
         self._owner = owner
+        self._busy = busy
         self._again = again
         self._beats = 0
         self.queued = 0
@@ -73,8 +82,9 @@ class Tending:
         while True:
             await asyncio.sleep(pause)
             with suppress(SidegateError):
-                self._beats += 1
-                await self._store.beat(replace(self._owner, beats=self._beats))
+                if self._busy():
+                    self._beats += 1
+                    await self._store.beat(replace(self._owner, beats=self._beats))
                 await self._bury()
                 await self._sweep()
 
