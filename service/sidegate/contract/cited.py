@@ -14,21 +14,26 @@ if TYPE_CHECKING:
 
 
 class Texts:
-    """What came to an edit and what it gave back, block by block, of one reply."""
+    """What came to an edit and what it gave back, of one reply."""
 
-    __slots__ = ("_came", "_gave")
+    __slots__ = ("_log",)
 
     def __init__(self) -> None:
-        self._came: dict[tuple[int, int], list[str]] = {}
-        self._gave: dict[tuple[int, int], list[str]] = {}
+        self._log: list[Text | tuple[bool, Text]] = []
+        """In order: a text that passed as it was, or one that only came (true), or was only given back."""
 
     def checked(self, chunk: Chunk, given: list[Chunk]) -> list[Chunk]:
         """What an edit gave back for a chunk. Of a citation whose words are not as they were, the address and the
         title are left: its place is wrong, and its quote may repeat what was taken out."""
-        _note(self._came, chunk.parts)
+        parts = chunk.parts
+        if len(parts) == 1 and len(given) == 1 and given[0] is chunk and type(parts[0]) is Text:
+            # Nearly every chunk of an edit that finds nothing.
+            self._log.append(parts[0])
+            return given
+        self._log += [(True, part) for part in parts if type(part) is Text]
         for number, piece in enumerate(given):
             parts = piece.parts
-            _note(self._gave, parts)
+            self._log += [(False, part) for part in parts if type(part) is Text]
             if any(type(part) is Citation for part in parts):
                 fitted = tuple(self._fitted(part) for part in parts)
                 if fitted != parts:
@@ -38,15 +43,17 @@ class Texts:
     def _fitted(self, part: Part) -> Part:
         if type(part) is not Citation:
             return part
-        key = part.choice, part.block
-        came, gave = "".join(self._came.get(key, ())), "".join(self._gave.get(key, ()))
+        came, gave = self._text(part, came=True), self._text(part, came=False)
         stands = came.startswith(gave) if part.end is None else gave[: part.end] == came[: part.end]
         if stands and (part.words is None or part.words in gave):
             return part
         return replace(part, quote=None, start=None, end=None, words=None, data=None)
 
+    def _text(self, cited: Citation, *, came: bool) -> str:
+        """The text of its block: as it came, or as it was given back."""
+        texts = (entry if isinstance(entry, Text) else entry[1] for entry in self._log if _is_of(entry, came))
+        return "".join(text.text for text in texts if (text.choice, text.block) == (cited.choice, cited.block))
 
-def _note(texts: dict[tuple[int, int], list[str]], parts: tuple[Part, ...]) -> None:
-    for part in parts:
-        if type(part) is Text:
-            texts.setdefault((part.choice, part.block), []).append(part.text)
+
+def _is_of(entry: Text | tuple[bool, Text], came: bool) -> bool:
+    return isinstance(entry, Text) or entry[0] is came
