@@ -37,7 +37,7 @@ SENDS_BEGINNING = ("anthropic-", "openai-", "x-goog-", "x-sidegate-", "x-stainle
 READS = frozenset(
     (
         *("location", "preference-applied", "ratelimit", "ratelimit-policy", "request-id", "retry-after"),
-        "retry-after-ms",
+        *("content-location", "retry-after-ms"),
     )
 )
 READS_BEGINNING = ("anthropic-ratelimit-", "x-ratelimit-", "x-request-id", "x-should-retry", "x-sidegate-", "x-vercel-")
