@@ -104,7 +104,7 @@ class Call:
         edit_timeout: float = 5.0,
     ) -> None:
         self.id = id
-        """128 random bits; in every reply as `x-request-id`, in the log, the ledger and the URL to cancel it."""
+        """A UUID (version 7, no dashes); in every reply as `x-request-id`, in the log, the ledger and the URL to cancel."""
         self.operation = operation
         """`chat`, `text_completion`, `embeddings`, `models`, `calls`: what is asked for."""
         self.dialect = dialect

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 from typing import NamedTuple
 
 from aiohttp import web
 
 from sidegate.contract.call import Asked, Call
+from sidegate.contract.ids import new_call_id
 from sidegate.contract.meaning import Request
 from sidegate.contract.plugin import Handler
 from sidegate.contract.timeouts import Patience, TimeoutChanges, asked_for
@@ -81,8 +81,8 @@ class CallEndpoint:
     def _made(
         self, request: web.Request, asked: Asked, model: str, stream: bool
     ) -> tuple[Call, StreamOutlet | BufferOutlet, StreamSink | None]:
-        call_id = secrets.token_hex(16)
         now = self._service.clock.now()
+        call_id = new_call_id(now)
         outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
         call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
         if self._route.timeouts is not None or asked.timeouts is not None:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.caller import Caller
+from sidegate.contract.ids import new_call_id
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
 from sidegate.errors import BadRequest, SidegateError
@@ -89,15 +90,16 @@ class Jobs:
 
     def call(self, outlet: BufferOutlet, asking: Asking, dialect: str) -> Call:
         clock = self.service.clock
+        now = clock.now()
         call = Call(
-            id=secrets.token_hex(16),
+            id=new_call_id(now),
             operation="jobs",
             dialect=dialect,
             model=asking.model,
             delivery="buffered",
             outlet=outlet,
             started=clock.monotonic(),
-            started_at=clock.now(),
+            started_at=now,
             asked=asking.asked,
             route=self.route.name,
         )

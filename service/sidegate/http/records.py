@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
 from aiohttp import web
 from msgspec import Raw
 
 from sidegate.contract.call import Asked, Call
+from sidegate.contract.ids import new_call_id
 from sidegate.contract.plugin import Handler
 from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
@@ -35,15 +35,16 @@ class RecordEndpoint:
         service = self._service
         subject = request.match_info.get("id", "")
         outlet = BufferOutlet(self._voice.name, None, service.clock)
+        now = service.clock.now()
         call = Call(
-            id=secrets.token_hex(16),
+            id=new_call_id(now),
             operation=self._operation,
             dialect=self._voice.name,
             model=subject if self._operation == "models" else "",
             delivery="buffered",
             outlet=outlet,
             started=service.clock.monotonic(),
-            started_at=service.clock.now(),
+            started_at=now,
             asked=Asked(
                 headers=request.headers,
                 fields=self._fields(request),

@@ -5,12 +5,12 @@ The same pipeline as calls; the provider that keeps one is asked for it.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from sidegate.contract.call import Asked, Call
+from sidegate.contract.ids import new_call_id
 from sidegate.contract.plugin import Handler
 from sidegate.contract.timeouts import Patience, asked_for
 from sidegate.errors import BadRequest, SidegateError
@@ -58,7 +58,8 @@ class ResponseEndpoint:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         service = self._service
         stream = self._operation == "get_response" and request.query.get("stream") == "true"
-        call_id, now = secrets.token_hex(16), service.clock.now()
+        now = service.clock.now()
+        call_id = new_call_id(now)
         # Whatever model has made it, the response says so itself.
         envelope = Envelope(id=call_id, model="", created=int(now.timestamp()))
         sink = StreamSink(request, service.clock, comments=self._dialect.comments) if stream else None

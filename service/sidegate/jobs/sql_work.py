@@ -5,11 +5,12 @@ Whoever writes must own the job, in this generation: one that was taken over wri
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from sidegate.contract.ids import new_call_id
 from sidegate.jobs.job import ENDED, Batch, Claimed, Outcome, encode
 from sidegate.jobs.sql_tend import beat
 from sidegate.jobs.store import Bounds, Owner
@@ -112,7 +113,7 @@ class _Counted:
 
 
 def _take(database: Database, id: str, owner: Owner, now: str) -> Claimed:
-    call = secrets.token_hex(16)
+    call = new_call_id(datetime.fromisoformat(now))
     database.execute(_TAKE, {"id": id, "owner": owner.id, "call": call, "now": now})
     database.execute("DELETE FROM job_events WHERE job_id = ?", (id,))
     row = database.execute(_TAKEN, (id,)).fetchone()
