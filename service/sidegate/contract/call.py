@@ -104,7 +104,7 @@ class Call:
         edit_timeout: float = 5.0,
     ) -> None:
         self.id = id
-        """A UUID (version 7, no dashes); in every reply as `x-request-id`, in the log, the ledger and the URL to cancel."""
+        """A UUID (version 7, no dashes): in each reply as `x-request-id`, in the log, the ledger, the URL to cancel."""
         self.operation = operation
         """`chat`, `text_completion`, `embeddings`, `models`, `calls`: what is asked for."""
         self.dialect = dialect
