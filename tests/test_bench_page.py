@@ -218,14 +218,21 @@ async def test_a_timed_stream_keeps_how_long_each_token_took() -> None:
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_is_told_where_to_listen_and_whom_to_ask(name: str, tmp_path: Path) -> None:
-    found = installed([name])
-    if not found:
-        pytest.skip(f"{name} is not installed")
-    words: Sequence[str] = found[0].command(Setting(4711, "http://127.0.0.1:4712", tmp_path))
+def test_a_peer_is_told_where_to_listen_and_whom_to_ask(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{Path(program).name}")
+    (found,) = installed([name])
+    words: Sequence[str] = found.command(Setting(4711, "http://127.0.0.1:4712", tmp_path))
     told = " ".join(words) + "".join(path.read_text() for path in tmp_path.iterdir() if path.is_file())
     assert "4711" in told
     assert "127.0.0.1:4712" in told
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_that_is_not_installed_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    assert installed([name]) == []
 
 
 def test_a_line_posts_any_body() -> None:
