@@ -422,3 +422,11 @@ def test_a_count_may_hold_a_whole_request() -> None:
     assert adapted["generateContentRequest"]["model"] == "models/real"
     written = msgspec.json.decode(msgspec.json.encode(count.write_request(asked(max_tokens=3), [])))
     assert written["generateContentRequest"]["generationConfig"] == {"maxOutputTokens": 3}
+
+
+def test_a_turn_in_which_nothing_is_said_is_left_out() -> None:
+    """OpenAI's clients send `"content": null` and `[]`; Gemini refuses a turn without parts."""
+    turns = (Message("user", (TextContent("a"),)), Message("assistant", ()), Message("user", (TextContent("b"),)))
+    assert sent(Request(model="m", messages=turns))["contents"] == [
+        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]}
+    ]

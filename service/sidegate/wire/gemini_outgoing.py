@@ -7,6 +7,7 @@ them into the object that the API takes, and into the client's own where it spok
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import Any
 
 from msgspec import Raw
@@ -183,7 +184,7 @@ def _parts(message: Message, names: dict[str, str], dummy: str | None, lost: lis
     parts: list[dict[str, Any]] = []
     signature: str | None = None
     unsigned = dummy
-    for piece, after in zip(message.content, [*message.content[1:], None], strict=True):
+    for piece, after in zip_longest(message.content, message.content[1:]):
         match piece:
             case ToolUse():
                 parts.append(write_call(piece, signature or unsigned))
