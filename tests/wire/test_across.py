@@ -97,7 +97,7 @@ def test_an_anthropic_stream_is_read_by_openais_clients(case: Case) -> None:
     message = openai_message(stream)
     assert (message.content or "") == expected.text
     calls = [call.model_dump() for call in message.tool_calls or []]
-    assert [(call["id"], json.loads(call["function"]["arguments"] or "{}")) for call in calls] == [
+    assert [(call["id"], json.loads(call["function"]["arguments"])) for call in calls] == [
         (id, value) for id, _, value in expected.calls
     ]
 

@@ -248,3 +248,9 @@ def test_an_error_is_written_in_anthropics_words(status: int, kind: str) -> None
 
 def test_a_bad_request_is_written_as_one() -> None:
     assert json.loads(DIALECT.write_error(BadRequest("No."), "r"))["error"]["type"] == "invalid_request_error"
+
+
+def test_ids_made_for_calls_without_one_are_of_their_reply_alone() -> None:
+    """Clients send the turns of several replies, and Anthropic refuses an id that stands twice."""
+    [call] = gather(ToolCall("{}", None, "f"), Finish("tool_calls"), End())["content"]
+    assert call["id"] == "toolu_call1_0"

@@ -114,3 +114,18 @@ def test_text_that_looks_like_an_event_stays_text() -> None:
     text = "a\n\ndata: [DONE]\r\n\r\n\u2028"
     found = [part for one in split(written(Text(text), End())) for part in chat.read_event(one)]
     assert [part.text for part in found if isinstance(part, Text)] == [text]
+
+
+def test_a_call_without_arguments_gives_an_object_that_clients_can_parse() -> None:
+    """Anthropic's streams tell of no arguments by no words at all."""
+    calls = [ToolCall("", "a", "f"), ToolCall('{"x":1}', "b", "g", block=1), ToolCall("", "c", "h", block=2)]
+    given = ["", "", ""]
+    for chunk in payloads(written(*calls, Finish("tool_calls"))):
+        for call in chunk["choices"][0]["delta"].get("tool_calls", []):
+            given[call["index"]] += call["function"]["arguments"]
+    assert given == ["{}", '{"x":1}', "{}"]
+
+
+def test_a_call_cut_before_its_arguments_is_not_made_whole() -> None:
+    *_, finish = payloads(written(ToolCall("", "a", "f"), Finish("length")))
+    assert "tool_calls" not in finish["choices"][0]["delta"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from sidegate.contract.meaning import (
     End,
     Finish,
+    Part,
     Reasoning,
     RefusalText,
     Report,
@@ -91,13 +94,21 @@ def test_any_cut_of_a_recorded_stream_gives_the_same_events(case: Case) -> None:
         assert b"".join(whole) == case.body.lstrip(b"\n")
 
 
+def written_of(parts: Iterable[Part]) -> dict[int, dict[str, Any]]:
+    """What is said once it is written: a call without arguments gives an empty object."""
+    told = said(parts)
+    for call in (call for choice in told.values() for call in choice["calls"]):
+        call[2] = call[2] or "{}"
+    return told
+
+
 @pytest.mark.parametrize("case", STREAMS)
 def test_a_stream_read_and_written_again_says_the_same(case: Case) -> None:
     parts = read(chat, case.body)
     encoder = chat.encoder(ENVELOPE)
     written = b"".join(encoder.encode(chat.read_event(event)) for event in split(case.body))
     again = read(chat, written)
-    assert said(again) == said(parts)
+    assert said(again) == written_of(parts)
     assert reported(again) == reported(parts)
     assert written.endswith(b"data: [DONE]\n\n")
     meter = chat.meter()
@@ -147,7 +158,7 @@ def test_the_vendors_own_client_reads_what_is_written(case: Case) -> None:
     written = b"".join(encoder.encode(chat.read_event(event)) for event in split(case.body))
     for payload in payloads(written):
         state.handle_chunk(ChatCompletionChunk.model_validate(payload))
-    expected = said(read(chat, case.body))
+    expected = written_of(read(chat, case.body))
     for choice in state.current_completion_snapshot.choices:
         assert (choice.message.content or "") == expected[choice.index]["text"]
         calls = [[call.id, call.function.name, call.function.arguments] for call in choice.message.tool_calls or []]

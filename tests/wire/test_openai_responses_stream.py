@@ -419,3 +419,11 @@ def test_an_error_event_is_flat_and_nested() -> None:
     told = payloads(responses.write_error_event(Refusal(429, "slow", "Slow down."), "r"))[0]
     assert (told["type"], told["code"], told["message"]) == ("error", "slow", "Slow down.")
     assert told["error"] == {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
+
+
+def test_a_call_without_arguments_gives_an_object_that_clients_can_parse() -> None:
+    stream = written(responses, [[ToolCall("", "a", "f"), BlockEnd(), Finish("tool_calls"), End()]])
+    check_order(stream)
+    told = [event for event in payloads(stream) if event["type"].startswith("response.function_call_arguments")]
+    assert [event.get("delta", event.get("arguments")) for event in told] == ["{}", "{}"]
+    assert final(stream)["output"][0]["arguments"] == "{}"

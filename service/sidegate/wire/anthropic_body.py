@@ -92,7 +92,9 @@ class AnthropicAssembler:
         if key is None:
             return
         if key not in self._blocks:
-            self._blocks[key] = _Block(key, self._of_call.pop(key.source, {}))
+            self._blocks[key] = _Block(
+                key, self._of_call.pop(key.source, {}), f"toolu_{self._envelope.id}_{key.source}"
+            )
         self._blocks[key].add(part)
 
     def _over(self, base: bytes) -> bytes:
@@ -118,10 +120,12 @@ class AnthropicAssembler:
 class _Block:
     """What was said of one block."""
 
-    __slots__ = ("arguments", "citations", "data", "id", "key", "name", "redacted", "signature", "text")
+    __slots__ = ("arguments", "citations", "data", "id", "key", "made", "name", "redacted", "signature", "text")
 
-    def __init__(self, key: Key, data: dict[str, Any]) -> None:
+    def __init__(self, key: Key, data: dict[str, Any], made: str) -> None:
         self.key = key
+        self.made = made
+        """The id of a call that came without one. No other reply has it: clients send the turns of several."""
         self.text: list[str] = []
         self.arguments: list[str] = []
         self.citations: list[Any] = []
@@ -194,9 +198,8 @@ class _Block:
     def _call(self) -> dict[str, Any] | None:
         if self.name is None:
             return None
-        made = self.id or f"toolu_{self.key.source}"
         given = _arguments("".join(self.arguments))
-        return {"type": "tool_use", "id": made, "name": self.name, "input": given, **self.data}
+        return {"type": "tool_use", "id": self.id or self.made, "name": self.name, "input": given, **self.data}
 
     def _add_opaque(self, part: Opaque) -> None:
         if not is_delta(part):

@@ -33,6 +33,8 @@ class Calls:
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
         self._ids: list[str | None] = []
+        self.silent: dict[int, None] = {}
+        """Indexes of the calls that have given no arguments so far."""
 
     def place(self, call: ToolCall) -> tuple[int, bool] | None:
         """The index of the call that this piece belongs to, and whether it is its first."""
@@ -72,7 +74,9 @@ class ChatWriter(StreamWriter):
         if isinstance(part, Finish):
             # What is cited is told at the end: until then nobody knows where a block ends.
             annotations = written_citations(self._cited, part.choice)
-            delta = {"annotations": annotations} if annotations else {}
+            delta: dict[str, Any] = {"annotations": annotations} if annotations else {}
+            if part.reason != "length" and (silent := self._silent(part.choice)):
+                delta["tool_calls"] = silent
             return _choice(part.choice, self._delta(part.choice, delta), openai.write_finish(part.reason))
         said = self._said(part)
         if said is None:
@@ -118,12 +122,21 @@ class ChatWriter(StreamWriter):
         if placed is None:
             return None
         index, first = placed
+        if call.arguments:
+            self._calls[call.choice].silent.pop(index, None)
+        elif first:
+            self._calls[call.choice].silent[index] = None
         function: dict[str, Any] = {"arguments": call.arguments}
         if not first:
             return {"index": index, "function": function}
         # Clients answer by id: a call that came without one is given one.
         id = call.id or call_id(self._call_id, call.choice, index)
         return {"index": index, "id": id, "type": "function", "function": {"name": call.name or "", **function}}
+
+    def _silent(self, choice: int) -> list[dict[str, Any]]:
+        """Clients parse what is given: a call without arguments gives an empty object."""
+        calls = self._calls.get(choice)
+        return [] if calls is None else [{"index": index, "function": {"arguments": "{}"}} for index in calls.silent]
 
 
 def written_citations(cited: Cited, choice: int) -> list[dict[str, Any]]:
