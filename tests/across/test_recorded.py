@@ -123,11 +123,12 @@ RECORDED = cases("")
 
 
 @pytest.mark.skipif(not RECORDED, reason=f"no recorded provider traffic in {folder()}")
-@pytest.mark.parametrize("client", [*CLIENTS, UI])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(
+    ("provider", "client"),
+    # In one dialect bytes pass, and the vendor's own client reads them: see tests/sdk.
+    [(provider, client) for provider in PROVIDERS for client in (*CLIENTS, UI) if client != provider],
+)
 async def test_every_recorded_reply_is_heard_by_every_other_client(provider: str, client: str) -> None:
-    if client == provider:
-        pytest.skip("one dialect: bytes pass, and tests/sdk reads them")
     async with across() as there:
         for case in of_provider(provider):
             await hear(there, client, provider, case)

@@ -230,6 +230,16 @@ def test_a_loss_is_of_a_feature_and_not_of_a_pair() -> None:
     assert {"tools", "messages.content.image", "messages.content.file", "response_format.json_schema"} <= dangerous
 
 
+def test_a_field_of_another_dialect_is_unknown_and_dropped_by_its_own_name() -> None:
+    """Responses say `max_output_tokens`: what else the provider would mean by `max_tokens`, nobody asked for it."""
+    fields = {**asked("openai.responses"), "max_tokens": encode(50)}
+    request, lost = say("openai.responses", "openai.chat", fields)
+    assert (request.max_tokens, lost) == (None, ["max_tokens"])
+    with pytest.raises(Untranslatable) as refused:
+        say("openai.responses", "openai.chat", fields, strict=True)
+    assert refused.value.param == "max_tokens"
+
+
 def test_a_strict_refusal_is_told_in_the_clients_words() -> None:
     fields = asked("gemini.generate", generationConfig={"topK": 4})
     with pytest.raises(Untranslatable) as caught:

@@ -172,7 +172,7 @@ def _is_lost(name: str, request: Request) -> bool:
 def _refuse(client: str, request: Request, provider: str, lost: list[str], *, strict: bool) -> None:
     for name in lost:
         if _is_lost(name, request) and (strict or _is_refused(client, request, name)):
-            word = _word(client, name)
+            word = name if _is_unknown(client, request, name) else _word(client, name)
             whose = f"a provider of {TITLES[provider]}" if provider in TITLES else "the provider of this model"
             rule = ", and this model loses nothing (`translation: strict`)" if strict else ", and nothing stands in"
             raise Untranslatable(
@@ -185,12 +185,19 @@ def _refuse(client: str, request: Request, provider: str, lost: list[str], *, st
 def _is_refused(client: str, request: Request, name: str) -> bool:
     if name in ALONE.get(client, ()):
         return True
-    if name in _HARMLESS:
+    if name in _HARMLESS or _is_unknown(client, request, name):
         return False
     if name.startswith(_CONTENT) and name not in LOSSES:
         return _is_needed(request, name.removeprefix(_CONTENT))
     loss = LOSSES.get(name)
     return loss is Loss.REFUSED or name == "response_format" or (name.startswith("tool_result.") and loss is None)
+
+
+def _is_unknown(client: str, request: Request, name: str) -> bool:
+    """Whether it is a field that the client's dialect does not know, though another may mean something by its name:
+    `max_tokens` in a request of Responses."""
+    known = {word.partition(".")[0] for word in WORDS.get(client, {}).values()}
+    return name in request.extra and name not in known
 
 
 def _is_needed(request: Request, kind: str) -> bool:
