@@ -30,7 +30,7 @@ SPOKEN = {
 
 HEARD: Mapping[str, Mapping[str, str]] = {
     "openai.chat": {"refusal": "content_filter", "other": "stop"},
-    "openai.responses": {"other": "stop", "refusal": "stop"},
+    "openai.responses": {"other": "stop", "refusal": "content_filter"},
     "anthropic.messages": {"content_filter": "refusal", "other": "stop"},
     "gemini.generate": {"refusal": "content_filter"},
     UI: {"refusal": "content_filter"},
@@ -87,6 +87,8 @@ def told_to(client: str, told: Said) -> Said:
 
 def _ended(told: Said, finish: str) -> str:
     """Responses tell that a reply was completed; what it was is seen by what is in it."""
+    if told.refusal and told.finish == "refusal":
+        return "refusal"
     if finish in ("length", "content_filter"):
         return finish
     if told.calls:

@@ -103,14 +103,19 @@ class ResponsesWriter:
             **(self._fields or _FIELDS),
         }
 
+    def _declines(self) -> bool:
+        """Whether a text of it is marked as a refusal."""
+        return any(part["type"] == "refusal" for item in self.items for part in item.body().get("content") or ())
+
     def ended(self) -> dict[str, Any]:
         """The whole response, and how it ended: as its provider told it, where that is still the end."""
         reason = "stop" if self._finish is None else self._finish.reason
-        status, details = write_finish(reason)
+        # Declined in words that nobody marked as a refusal: it may not pass for an answer.
+        status, details = write_finish("content_filter" if reason == "refusal" and not self._declines() else reason)
         told = self._told
         if told:
             called = any(item.kind == "function_call" for item in self.items)
-            refused = reason == "refusal"
+            refused = reason == "refusal" and self._declines()
             if read_finish(told["status"], told["incomplete_details"], called=called, refused=refused) == reason:
                 status, details = told["status"] or status, told["incomplete_details"]
         whole = self.response(status, details)
