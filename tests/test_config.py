@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
@@ -598,6 +598,16 @@ def test_a_key_stands_in_one_place(tmp_path: Path) -> None:
     assert mistakes(data, base=tmp_path) == ["providers.one: `api_key` and `api_key_file` exclude each other"]
 
 
+def test_words_of_settings_that_are_named_like_secrets_are_none() -> None:
+    data = {
+        "of_keys": {"on_store_failure": "local"},
+        "without_key": "metrics",
+        "limits": [{"on_store_failure": "local"}],
+    }
+    assert secrets_in(data) == set()
+    assert mask(data) == data
+
+
 def test_secrets_are_known_by_their_names() -> None:
     data = {
         "api_key": "a1",
@@ -748,6 +758,8 @@ DATA = st.recursive(
 )
 
 
+# The first draw of a fresh clone builds tables of characters, which a busy machine takes seconds for.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(WORDS, DATA, max_size=5), st.booleans())
 def test_nothing_but_config_errors_comes_out_of_any_data(data: dict[str, Any], usable: bool) -> None:
     try:

@@ -11,7 +11,8 @@ _SECRET_NAME = re.compile(
     r"(?:^|[_\-A-Za-z])(?:keys?|secrets?|token|passwords?|passwd|digests?|sha256|authorization|cookie|credentials?)$",
     re.IGNORECASE,
 )
-_NO_SECRETS = frozenset({"first_token"})
+_NO_SECRETS = frozenset({"first_token", "of_keys", "without_key"})
+"""Settings whose names end like that of a secret, and hold none."""
 _USER_INFORMATION = re.compile(r"(://)[^/@\s]+(?=@)")
 _PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&\s]+")
 _SHORTEST = 4
