@@ -273,3 +273,25 @@ async def test_how_long_other_sdks_would_wait_is_no_wish(http: aiohttp.ClientSes
             assert reply.status == 200
         (line,) = running.log.events("call")
     assert line["client_retries"] == 2
+
+
+@both
+async def test_a_client_is_told_where_the_time_went_only_where_the_config_says_so(
+    http: aiohttp.ClientSession, stream: bool
+) -> None:
+    async with scripted(answers) as provider:
+        async with gateway(leads_to(provider.url)) as running:
+            _, _, headers = await post(http, running, OPENAI, stream)
+            assert "server-timing" not in headers
+        async with gateway(leads_to(provider.url) | {"server": {"server_timing": True}}) as running:
+            _, _, headers = await post(http, running, OPENAI, stream)
+            async with http.post(running.url + OPENAI, json={"model": "nobody-has-it", "messages": []}) as reply:
+                refused = reply.headers
+    spent = {name: float(value) for name, _, value in (one.partition(";dur=") for one in _listed(headers))}
+    assert spent["provider"] > 0
+    assert spent["gateway"] >= 0
+    assert "provider;dur=0.000" in _listed(refused)
+
+
+def _listed(headers: Any) -> list[str]:
+    return str(headers["server-timing"]).split(", ")

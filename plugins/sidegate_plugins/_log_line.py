@@ -18,6 +18,7 @@ def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     caller, error, first = call.caller, reply.error, call.notes.first_token
     return {
         "call": call.id,
+        "trace_id": call.notes.trace_id,
         "route": call.route,
         "operation": call.operation,
         "dialect": call.dialect,

@@ -104,6 +104,7 @@ class Server(Strict, frozen=True, kw_only=True):
         Literal["refuse", "pass"],
         Meta(description="What goes on from a response or a conversation that no call of its caller has made."),
     ] = "refuse"
+    server_timing: Annotated[bool, Meta(description="Tell clients by `Server-Timing` where the time went.")] = False
     max_held_bytes: Annotated[int, Meta(ge=1024, description="Bytes of one reply that plugins may hold back.")] = (
         8 * 2**20
     )

@@ -80,6 +80,7 @@ async def test_a_line_says_who_asked_what_and_how_it_went() -> None:
     line = await bench.line(handler, caller=caller, end_user="bob")
     assert line == {
         "call": "0123",
+        "trace_id": None,
         "route": "main",
         "operation": "chat",
         "dialect": "openai.chat",

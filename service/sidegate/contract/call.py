@@ -66,6 +66,8 @@ class Notes:
     """Awaited by the core with an attempt's own call, before `reserve`; may refuse."""
     first_token: float | None = None
     """When the first token left for the client, monotonic seconds."""
+    trace_id: str | None = None
+    """The trace it belongs to, in hex, where a plugin traces it: for the log."""
     stop: SidegateError | None = None
     """Why the core stopped the call, set before its task is cancelled."""
     abandoned: bool = False

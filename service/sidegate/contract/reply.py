@@ -79,4 +79,6 @@ class Attempt:
     """Nothing of the request may be left out where the provider speaks another dialect: `translation: strict`."""
     dropped: tuple[str, ...] = ()
     """What of the request its dialect had no word for, and was left out."""
+    request_headers: Mapping[str, str] | None = None
+    """What plugins send its provider besides, such as `traceparent`: never in the place of what the config sends."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from sidegate.contract.plugin import Handler
 from sidegate.errors import SidegateError
 from sidegate.http.replies import Voice, buffered_reply, call_headers, error_reply
 from sidegate.http.sinks import StreamSink
+from sidegate.http.timing import server_timing
 from sidegate.outlet import BufferOutlet, StreamOutlet
 from sidegate.service import Service
 from sidegate.settings import Route
@@ -25,12 +26,14 @@ class Exchange:
         self._on_disconnect = route.on_disconnect
         self._handler = handler
         self._voice = voice
+        self._clock = service.clock
+        self._timed = service.settings.server.server_timing
 
     async def run(self, call: Call, outlet: StreamOutlet | BufferOutlet, sink: StreamSink | None) -> web.StreamResponse:
         """Answer the request. Where its client leaves, `live` is told, and the cancellation goes on its way."""
         outlet.notes = call.notes
         if sink is not None:
-            sink.headers = partial(call_headers, self._voice, call)
+            sink.headers = partial(self._headers, call)
         try:
             live = self._live.start(call, self._handler, outlet, self._on_disconnect)
         except SidegateError as error:
@@ -56,8 +59,21 @@ class Exchange:
         if error is not None:
             if sink is not None:
                 sink.leave()
+            if self._timed:
+                self._time(call)
             return error_reply(self._voice, error, call)
         if sink is not None:
             return await sink.end()
         assert isinstance(outlet, BufferOutlet)
+        if self._timed:
+            self._time(call)
         return buffered_reply(self._voice, outlet.body(), call)
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        """Of a stream that begins."""
+        if self._timed:
+            self._time(call)
+        return call_headers(self._voice, call)
+
+    def _time(self, call: Call) -> None:
+        call.reply_headers["server-timing"] = server_timing(call, self._clock.monotonic())

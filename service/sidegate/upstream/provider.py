@@ -222,6 +222,8 @@ class HttpProvider:
     def _request_headers(self, call: Call, credential: Credential) -> dict[str, str]:
         """An allow-list: nothing of the client's goes out but the versions of the API that it speaks."""
         own = self._headers[credential.number]
+        if call.attempt is not None and call.attempt.request_headers:
+            own = {**call.attempt.request_headers, **own}
         if call.dialect not in self._speaks:
             return own
         asked = forwarded(call.dialect, call.headers)
