@@ -91,3 +91,12 @@ def test_without_a_ledger_there_is_nothing_to_reconcile(tmp_path: Path, capsys: 
     path.write_bytes(msgspec.json.encode(demo_config(ledger={"url": ""})))
     assert run(path) == 2
     assert "nothing outlives the gateway" in capsys.readouterr().err
+
+
+async def test_how_many_calls_wait_for_an_answer_is_known_from_the_start(store: Store, config: Path) -> None:
+    await left_open(store)
+    async with open_at(store, HandClock()) as ledger:
+        assert ledger.unsettled == 1
+    assert run(config, "--release", "unknown") == 0
+    async with open_at(store, HandClock()) as ledger:
+        assert ledger.unsettled == 0

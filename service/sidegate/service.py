@@ -128,7 +128,7 @@ class Service:
             opened.push_async_callback(self.ledger.stop)
             opened.push_async_callback(self.keys.stop)
             opened.callback(self.reports.stop)
-            self.metrics.watch_ledger(lambda: self.ledger.waiting)
+            self.metrics.watch_ledger(lambda: self.ledger.waiting, lambda: self.ledger.unsettled)
             self.metrics.in_flight.set_function(lambda: len(self.live))
             for part in (self.transport, self.client, self.counters, self.calls):
                 opened.push_async_callback(part.stop)

@@ -18,6 +18,7 @@ from sidegate.ledger.database import Database, Dialect
 from sidegate.ledger.rows import stamp
 
 BEAT_SECONDS: Final = 5.0
+COUNT_SECONDS: Final = 60.0
 LEASE_SECONDS: Final = 30.0
 GATEWAY_KILLED: Final = "gateway_killed"
 
@@ -34,6 +35,8 @@ _LASTED: dict[Dialect, str] = {
 }
 _ABANDON = """UPDATE calls SET state = 'unknown', status = 500, ending = 'failed', error = :error, settled_at = :now,
     duration = {lasted} WHERE state = 'reserved' AND owner = :owner"""
+_UNSETTLED = """SELECT count(*) FROM (SELECT id FROM calls WHERE state = 'unknown' AND reconciled IS NULL
+    UNION SELECT calls.id FROM holds JOIN calls ON calls.id = holds.call_id WHERE calls.state <> 'reserved') AS waiting"""
 _SEEN = "(SELECT seen_at FROM owners WHERE id = :owner)"
 
 
@@ -49,6 +52,9 @@ class Lease:
         self._beaten = 0.0
         self._looked = 0.0
         self._seen: dict[str, tuple[int | None, float]] = {}
+        self._counted = 0.0
+        self.unsettled: int | None = None
+        """How many calls wait for an operator, as of the last minute; `None` before it was asked."""
 
     def due(self) -> bool:
         """Whether a beat is due, where something is reserved in this process's name."""
@@ -77,6 +83,13 @@ class Lease:
             return abandon(database, dead, stamp(self._clock.now())) if dead else 0
         finally:
             self._looked = self._clock.monotonic()
+
+    def count(self, database: Database) -> None:
+        """See how many calls wait for an operator, every minute."""
+        now = self._clock.monotonic()
+        if self.unsettled is None or now - self._counted >= COUNT_SECONDS:
+            self._counted = now
+            (self.unsettled,) = database.execute(_UNSETTLED).fetchone() or (0,)
 
     def _dead(self, database: Database) -> list[str]:
         now = self._clock.monotonic()

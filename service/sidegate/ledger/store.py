@@ -33,6 +33,11 @@ class Ledger(Reservations, Protocol):
         ...
 
     @property
+    def unsettled(self) -> int | None:
+        """How many calls nobody knows the cost of wait to be reconciled, as of a minute ago; `None`: not known."""
+        ...
+
+    @property
     def problem(self) -> str | None:
         """Why nothing can be written at present, in one line; `None` while all is well. For the readiness probe."""
         ...
@@ -70,9 +75,11 @@ class NullLedger:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._calls: OrderedDict[str, Settled] = OrderedDict()
-        self._money: sqlite3.Connection | None = None
+        self.money: sqlite3.Connection | None = None
+        """Where budgets are, once something was held of one."""
         self.room = True
         self.waiting = 0
+        self.unsettled: int | None = None
         self.problem: str | None = None
 
     async def start(self) -> None:

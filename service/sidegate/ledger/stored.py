@@ -72,6 +72,10 @@ class StoredLedger:
         return self._started().waiting
 
     @property
+    def unsettled(self) -> int | None:
+        return self._lease.unsettled
+
+    @property
     def problem(self) -> str | None:
         return self._started().problem
 

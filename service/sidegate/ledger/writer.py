@@ -175,6 +175,8 @@ class Writer:
         """Look after what other processes may have left open. Gives whether the store was asked, and answered."""
         try:
             count = self._lease.abandon(self._journal.database, at_once=self._told)
+            if count is not None:
+                self._lease.count(self._journal.database)
         except Locked:
             return False
         if count:

@@ -8,7 +8,8 @@ Released set of semantic conventions 1.44: `gen_ai.client.operation.duration`, `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from math import nan
+from typing import NamedTuple, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -42,6 +43,14 @@ _ERRORS = frozenset(
         "insufficient_quota",
     }
 )
+
+
+class PluginDone(NamedTuple):
+    """What a plugin did: calls, seconds of its own, failures."""
+
+    calls: int
+    seconds: float
+    failures: int
 
 
 class Metrics:
@@ -89,10 +98,25 @@ class Metrics:
             "sidegate_target_open", "Targets left alone because they fail.", ("provider", "model"), registry=own
         )
         self._settled = Gauge("sidegate_ledger_waiting_rows", "Settled rows not yet durable.", registry=own)
+        self._unsettled = Gauge(
+            "sidegate_ledger_unsettled_calls", "Calls whose cost nobody knows, to be reconciled.", registry=own
+        )
         self._store_failures, self._store_seconds = _of_store(own)
 
     def plugin_failed(self, plugin: str) -> None:
         self._failures.labels(plugin).inc()
+
+    def of_plugin(self, plugin: str) -> PluginDone:
+        """What it did since the start."""
+        spread = self._plugin.seen(plugin)
+        failures = 0
+        for family in self._failures.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total") and sample.labels["plugin"] == plugin:
+                    failures = int(sample.value)
+        if spread is None:
+            return PluginDone(0, 0.0, failures)
+        return PluginDone(sum(spread.counts), spread.sum, failures)
 
     def reconnected(self) -> None:
         self._retried.inc()
@@ -110,8 +134,9 @@ class Metrics:
     def store_took(self, seconds: float) -> None:
         self._store_seconds.observe(seconds)
 
-    def watch_ledger(self, waiting: Callable[[], int]) -> None:
+    def watch_ledger(self, waiting: Callable[[], int], unsettled: Callable[[], int | None]) -> None:
         self._settled.set_function(waiting)
+        self._unsettled.set_function(lambda: nan if (count := unsettled()) is None else count)
 
     def watch_jobs(self, running: Callable[[], int], queued: Callable[[], int]) -> None:
         """For a gateway that accepts jobs."""
