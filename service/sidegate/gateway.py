@@ -8,13 +8,17 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 
 from sidegate.config import Loaded
 from sidegate.contract.host import Clock, SystemClock
+from sidegate.ground import Ground
 from sidegate.http.app import make_app
 from sidegate.http.health import make_admin_app
-from sidegate.http.server import Runner, check_parser, listen
+from sidegate.http.listening import Told, listen
+from sidegate.http.server import Runner, check_parser
 from sidegate.service import Service
+from sidegate.settings import Settings
 from sidegate.telemetry.logs import JsonLog, configure_logging
 
 
@@ -25,31 +29,54 @@ class Gateway:
         self, loaded: Loaded, log: JsonLog, clock: Clock | None = None, sockets: Sequence[socket.socket] = ()
     ) -> None:
         """`sockets`: listen on these, which somebody else has bound, and others listen on too."""
-        self.settings = loaded.settings
         self._sockets = sockets
-        self.service = Service(self.settings, clock or SystemClock(), log, loaded.base)
-        self.url = ""
-        self.admin_url = ""
+        self.ground = Ground(loaded.settings, clock or SystemClock(), log)
+        self.service = Service(self.ground, loaded)
+        """What new calls are served by; a reload puts another in its place."""
+        self.ground.serve(self.service)
+        self.urls: list[str] = []
+        """Where clients call, once it has started: TCP first, then `unix:/path`."""
+        self.admin_urls: list[str] = []
         self._runners: list[Runner] = []
+        self._opened = AsyncExitStack()
+
+    @property
+    def settings(self) -> Settings:
+        """The config in force."""
+        return self.service.settings
+
+    @property
+    def url(self) -> str:
+        return self.urls[0] if self.urls else ""
+
+    @property
+    def admin_url(self) -> str:
+        return self.admin_urls[0] if self.admin_urls else ""
 
     async def start(self) -> None:
         """Open everything; nothing stays open where one thing fails."""
         check_parser()
-        await self.service.start()
-        try:
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(self.ground.stop)
+            await self.ground.start()
+            await self.service.start()
+            opened.push_async_callback(self._stop_services)
+            opened.push_async_callback(self.ground.end)
+            await self.ground.begin()
+            opened.push_async_callback(self._close_runners)
+            told = _certificates(self.settings, self.ground)
             runner = await self._runner(make_app(self.service))
-            self.url = await listen(runner, self.settings.listen, self.settings.server, "listen", self._sockets)
+            self.urls = await listen(runner, self.settings.listen, self.settings.server, "listen", self._sockets, told)
             if self.settings.admin is not None:
                 admin = await self._runner(make_admin_app(self.service))
-                self.admin_url = await listen(admin, self.settings.admin, self.settings.server, "admin")
-        except BaseException:
-            await self._close()
-            raise
+                self.admin_urls = await listen(admin, self.settings.admin, self.settings.server, "admin", told=told)
+            self._opened = opened.pop_all()
 
     async def stop(self) -> int:
         """Drain and close. Gives how many calls outlasted the deadline and were stopped."""
-        stopped = await self.service.live.drain(self.settings.server.drain)
-        await self._close()
+        stopped = await self.ground.live.drain(self.settings.server.drain)
+        opened, self._opened = self._opened, AsyncExitStack()
+        await opened.aclose()
         return stopped
 
     async def _runner(self, app: object) -> Runner:
@@ -58,10 +85,21 @@ class Gateway:
         self._runners.append(runner)
         return runner
 
-    async def _close(self) -> None:
+    async def _close_runners(self) -> None:
         for runner in self._runners:
             await runner.cleanup()
+
+    async def _stop_services(self) -> None:
         await self.service.stop()
+
+
+def _certificates(settings: Settings, ground: Ground) -> Told | None:
+    """Who hears of certificates, where a listener has any."""
+    if settings.listen.tls is None and (settings.admin is None or settings.admin.tls is None):
+        return None
+    from sidegate.telemetry.certificates import Certificates
+
+    return Certificates(ground.metrics.registry, ground.log)
 
 
 def serve(
@@ -104,7 +142,7 @@ async def _serve(
     def stop() -> None:
         """The first signal drains; a second one is somebody who cannot wait."""
         if stopping.is_set():
-            gateway.service.live.hurry()
+            gateway.ground.live.hurry()
         stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

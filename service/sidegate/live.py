@@ -30,10 +30,19 @@ STOP_SECONDS = 5.0
 class LiveCall:
     """A call, its task, and in the end how it went."""
 
-    __slots__ = ("_readers", "call", "done", "on_disconnect", "outlet", "reply", "task")
+    __slots__ = ("_readers", "call", "done", "handler", "on_disconnect", "outlet", "reply", "task")
 
-    def __init__(self, call: Call, outlet: ClientOutlet, on_disconnect: OnDisconnect, done: asyncio.Future[None]):
+    def __init__(
+        self,
+        call: Call,
+        handler: Handler,
+        outlet: ClientOutlet,
+        on_disconnect: OnDisconnect,
+        done: asyncio.Future[None],
+    ) -> None:
         self.call = call
+        self.handler = handler
+        """What it runs: whose pipeline that is can be read from it."""
         self.outlet = outlet
         self.on_disconnect = on_disconnect
         self.reply: Reply | None = None
@@ -79,9 +88,18 @@ class Live:
     def __len__(self) -> int:
         return len(self._calls)
 
+    def bound(self, *, limit: int, plugin_timeout: float) -> None:
+        """Other bounds, from now on."""
+        self._limit = limit
+        self._plugin_timeout = plugin_timeout
+
     def all(self) -> list[LiveCall]:
         """The calls in flight, oldest first."""
         return list(self._calls.values())
+
+    def get(self, id: str) -> LiveCall | None:
+        """The call in flight of this id."""
+        return self._calls.get(id)
 
     def start(self, call: Call, handler: Handler, outlet: ClientOutlet, on_disconnect: OnDisconnect) -> LiveCall:
         """Run the call in a task of its own. Refuses with 503 while draining or full."""
@@ -90,7 +108,7 @@ class Live:
         if len(self._calls) >= self._limit:
             raise Refusal(503, "overloaded", "The gateway has too many calls in flight.", retry_after=1)
         loop = asyncio.get_running_loop()
-        live = LiveCall(call, outlet, on_disconnect, loop.create_future())
+        live = LiveCall(call, handler, outlet, on_disconnect, loop.create_future())
         self._calls[call.id] = live
         self._idle.clear()
         live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}")

@@ -92,6 +92,32 @@ async def stop(plugins: Plugins) -> None:
     await _stop(list(_in_order(plugins)))
 
 
+def inherit(plugins: Plugins, before: Plugins) -> None:
+    """Show each plugin the one whose place it takes in a reload: in the same pipeline and list, by name and class.
+
+    Raises `ConfigError` with the place of the one that cannot go on from there.
+    """
+    for name, pipeline in plugins.items():
+        if (old := before.get(name)) is None:
+            continue
+        for new_list, old_list in ((pipeline.plugins, old.plugins), (pipeline.attempt, old.attempt)):
+            known = {loaded.name: loaded.plugin for loaded in old_list}
+            for loaded in new_list:
+                plugin = known.get(loaded.name)
+                if plugin is not None and type(plugin) is type(loaded.plugin):
+                    _inherit(loaded, plugin)
+
+
+def _inherit(loaded: LoadedPlugin, before: AnyPlugin) -> None:
+    try:
+        loaded.plugin.inherit(before)
+    except Exception as error:
+        mistakes = Mistakes()
+        mistakes.secrets |= secrets_in(_builtins(loaded.plugin.settings))
+        mistakes.add(loaded.place, f"cannot take the place of the one before: {_said(error)}")
+        raise mistakes.errors()[0] from error
+
+
 async def _start(loaded: LoadedPlugin) -> None:
     try:
         await loaded.plugin.start()

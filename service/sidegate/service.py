@@ -1,99 +1,115 @@
-"""The service: what a config becomes. Plugins, pipelines, providers, ledger and the register of calls, put together."""
+"""The service: what a config becomes. Providers, models, plugins and pipelines, put together on the ground that stands.
+
+A reload makes another, starts it, and puts it in the place of this one, which is stopped after its last call.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING
 
-from sidegate.calls import Calls
+from sidegate.config import Loaded
 from sidegate.contract.call import Call
-from sidegate.contract.host import Clock, Host, Log
+from sidegate.contract.host import Host
 from sidegate.contract.keys import NoKeys
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
-from sidegate.counters.opening import Counters
 from sidegate.errors import Refusal
-from sidegate.keys.desk import Desk
-from sidegate.keys.opening import open_keys
-from sidegate.keys.ring import KeyRing
-from sidegate.ledger.reports import open_reports
-from sidegate.ledger.settlement import settle
-from sidegate.ledger.store import open_ledger
-from sidegate.live import Live
-from sidegate.loader import LoadedPipeline, load, start, stop
+from sidegate.ground import Ground
+from sidegate.loader import LoadedPipeline, inherit, load, start, stop
 from sidegate.pipeline import chain
 from sidegate.prices.book import PriceBook
 from sidegate.records import answer_models, answer_usage
-from sidegate.responses.desk import Responses
-from sidegate.settings import Settings
-from sidegate.signals.opening import open_signals
-from sidegate.telemetry.metrics import Metrics
 from sidegate.upstream.catalogue import make_circuits, make_upstreams
 from sidegate.upstream.choice import Catalogue
-from sidegate.upstream.client import Client
 from sidegate.upstream.fetching import FETCHES, KEEPING
 from sidegate.upstream.router import Router, answer
-from sidegate.upstream.transport import Transport
-
-if TYPE_CHECKING:
-    from sidegate.jobs.opening import Jobs
-
-TICK_SECONDS = 0.25
-"""How often plugins and readers are checked for standing still."""
 
 _logger = logging.getLogger("sidegate.plugins")
 
 
-class Service:
-    """One running gateway, without its listeners."""
+class Entrance:
+    """The outer end of a pipeline. A call in flight that came in by it keeps its service from being stopped."""
 
-    def __init__(self, settings: Settings, clock: Clock, log: Log, base: Path) -> None:
-        """`base` is the folder that relative paths of the config start from. Raises `ConfigError`; opens nothing."""
-        self.settings = settings
-        self.clock = clock
-        self.log = log
+    __slots__ = ("handler", "service")
+
+    def __init__(self, handler: Handler, service: Service) -> None:
+        self.handler = handler
+        self.service = service
+
+    def __call__(self, call: Call) -> Awaitable[Reply]:
+        return self.handler(call)
+
+
+class Service:
+    """One config in force: numbered from 1, each reload makes the next."""
+
+    def __init__(self, ground: Ground, loaded: Loaded, before: Service | None = None) -> None:
+        """`before` is the service whose place it is to take: what the two configs have in common goes on. Raises
+        `ConfigError`; opens nothing."""
+        self.ground = ground
+        self.loaded = loaded
+        self.settings = settings = loaded.settings
+        self.number = 1 if before is None else before.number + 1
         self.told: list[str] = []
         """What plugins said while they started."""
+        self._take_in(ground)
         self.catalogue = Catalogue(settings.models, settings.translation)
-        self.metrics = Metrics(self.catalogue.label)
-        kept = settings.ledger
-        self.ledger = open_ledger(kept.url, clock, kept.batch_seconds, patient=kept.on_start_failure == "wait")
-        self.reports = open_reports(settings.ledger.url)
-        keys = open_keys(settings.ledger.url)
-        known = settings.issued_keys
-        self.keys = KeyRing(keys, clock, log, refresh=known.refresh, outage=known.outage)
-        self.desk = Desk(keys, clock, log, "admin_api", self.keys.forget)
-        self.transport = Transport(self.metrics.reconnected)
-        self.client = Client()
-        self.upstreams = make_upstreams(settings.providers, self.transport, clock, self.metrics.key_rested)
-        self.circuits = make_circuits(settings.providers, self.catalogue, clock, self.metrics.watch_target)
-        urls = {name: provider.base_url for name, provider in settings.providers.items()}
-        self.prices = PriceBook(urls, Path(settings.state), clock, log, self.told.append)
-        self.random = Random()  # for pauses and weights: no secret hangs on it
-        counted = settings.counters
-        where = {"url": counted.url, "prefix": counted.prefix}
-        self.counters = Counters(clock, log, self.metrics, **where, timeout=counted.timeout, lease=counted.lease)
-        self.host = self._host()
-        self.plugins = load(settings, self.host, base)
-        self.live = Live(
-            clock, self._settle, limit=settings.server.max_calls, plugin_timeout=settings.server.plugin_timeout
+        self.upstreams = make_upstreams(
+            settings.providers,
+            self.transport,
+            self.clock,
+            self.metrics.key_rested,
+            before=None if before is None else (before.settings.providers, before.upstreams),
         )
-        signals = open_signals(self.counters.store, seconds=counted.signal_wait, workers=settings.workers)
-        self.calls = Calls(self.live, self.ledger, clock, signals)
+        self.circuits = make_circuits(
+            settings.providers,
+            self.catalogue,
+            self.clock,
+            self.metrics.watch_target,
+            before=None if before is None else (before.settings.providers, before.circuits),
+        )
+        self.prices = self._price_book(before)
+        self.host = self._host()
+        self.plugins = load(settings, self.host, loaded.base)
+        if before is not None:
+            inherit(self.plugins, before.plugins)
+        self._names = {route.name: _names(self.plugins[route.pipeline]) for route in settings.routes}
         self.handlers: Mapping[str, Handler] = {
             name: self._pipeline(pipeline) for name, pipeline in self.plugins.items()
         }
-        self.jobs = self._jobs()
-        self.responses = Responses(kept.url, self.upstreams, clock, settings.server.unknown_responses)
-        self.created = int(clock.now().timestamp())
-        self.started = False
-        self._opened = AsyncExitStack()
+        self._known = (
+            {}
+            if self.jobs is None
+            else {name: self._pipeline(pipeline, known=True) for name, pipeline in self.plugins.items()}
+        )
+
+    def _take_in(self, ground: Ground) -> None:
+        """What stands, at hand for whoever is given a service."""
+        self.clock = ground.clock
+        self.log = ground.log
+        self.metrics = ground.metrics
+        self.ledger = ground.ledger
+        self.reports = ground.reports
+        self.keys = ground.keys
+        self.desk = ground.desk
+        self.counters = ground.counters
+        self.transport = ground.transport
+        self.random = ground.random
+        self.live = ground.live
+        self.calls = ground.calls
+        self.responses = ground.responses
+        self.jobs = ground.jobs
+        self.created = ground.created
+
+    def _price_book(self, before: Service | None) -> PriceBook:
+        """That of the config before, where it has the lists of the same providers: they need not be read again."""
+        urls = {name: provider.base_url for name, provider in self.settings.providers.items()}
+        if before is not None and before.prices.serves(urls):
+            return before.prices
+        return PriceBook(urls, Path(self.settings.state), self.clock, self.log, self.told.append)
 
     def _host(self) -> Host:
         """What plugins are lent."""
@@ -105,7 +121,7 @@ class Service:
             shared=self.counters.shared,
             log=self.log,
             metrics=self.metrics,
-            http=self.client,
+            http=self.ground.client,
             models=self.catalogue.models(),
             ledger=self.ledger,
             keys=self.keys if settings.ledger.url else NoKeys(),
@@ -117,43 +133,28 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Started, not draining, and with room in the ledger."""
-        return self.started and not self.live.draining and self.ledger.room
+        """Whether the gateway takes calls."""
+        return self.ground.ready
 
     async def start(self) -> None:
-        """Open everything in order; what was opened is closed again where something fails."""
-        async with AsyncExitStack() as opened:
-            opened.push_async_callback(self.responses.stop)
-            await self.ledger.start()
-            opened.push_async_callback(self.ledger.stop)
-            opened.push_async_callback(self.keys.stop)
-            opened.callback(self.reports.stop)
-            self.metrics.watch_ledger(lambda: self.ledger.waiting, lambda: self.ledger.unsettled)
-            self.metrics.in_flight.set_function(lambda: len(self.live))
-            for part in (self.transport, self.client, self.counters, self.calls):
-                opened.push_async_callback(part.stop)
-                await part.start()
-            if self.counters.trouble is not None:
-                self.told.append(f"{self.counters.trouble}: see on_store_failure of each limit")
-            await start(self.plugins)
-            opened.push_async_callback(stop, self.plugins)
-            self.keys.start()
-            if self.jobs is not None:
-                opened.push_async_callback(self.jobs.stop)
-                await self.jobs.start()
-            opened.push_async_callback(self._stop_ticking, asyncio.create_task(self._tick(), name="ticker"))
-            self._opened = opened.pop_all()
-        self.started = True
+        """Start the plugins in order; those that have started are stopped again where one fails."""
+        if self.counters.trouble is not None:
+            self.told.append(f"{self.counters.trouble}: see on_store_failure of each limit")
+        await start(self.plugins)
 
     async def stop(self) -> None:
-        """Close it in reverse, once. The ledger is last: nothing that ended before is lost."""
-        self.started = False
-        opened, self._opened = self._opened, AsyncExitStack()
-        await opened.aclose()
+        """Stop them in reverse."""
+        await stop(self.plugins)
 
-    async def _stop_ticking(self, ticker: asyncio.Task[None]) -> None:
-        ticker.cancel()
-        await asyncio.wait([ticker])
+    # --- pipelines ----------------------------------------------------------------------------------------------------
+
+    def known(self, pipeline: str) -> Handler:
+        """The pipeline for a call whose caller is known, such as a job. Raises `KeyError`."""
+        return self._known[pipeline]
+
+    def names(self, route: str) -> Names:
+        """The plugins that calls of a route pass."""
+        return self._names.get(route, NO_NAMES)
 
     def router(self, attempt_handler: Handler) -> Router:
         """One for a pipeline; targets, keys, budgets and circuits are those of all."""
@@ -167,29 +168,7 @@ class Service:
     def around(self, pipeline: LoadedPipeline, heart: Handler, *, known: bool = False) -> Handler:
         """A pipeline round another heart. `known`: for a caller that is known, so without what names callers."""
         plugins = [loaded for loaded in pipeline.plugins if not (known and loaded.plugin.names_callers)]
-        return chain(plugins, heart, self.clock, self._plugin_failed)
-
-    def _jobs(self) -> Jobs | None:
-        if self.settings.jobs is None:
-            return None
-        # Only where the config accepts jobs.
-        from sidegate.jobs.opening import Jobs, open_store
-
-        known = {name: self._pipeline(pipeline, known=True) for name, pipeline in self.plugins.items()}
-        store = open_store(self.settings.ledger.url)
-        jobs = Jobs(
-            self.settings,
-            self.settings.jobs,
-            store,
-            self.live,
-            self.catalogue,
-            self.clock,
-            self.log,
-            known.__getitem__,
-            self.ledger.flush,
-        )
-        jobs.show(self.metrics)
-        return jobs
+        return Entrance(chain(plugins, heart, self.clock, self._plugin_failed), self)
 
     async def _core(self, router: Router, call: Call) -> Reply:
         """What every pipeline has at its heart, by operation."""
@@ -221,21 +200,11 @@ class Service:
             await call.notes.reserve(call)
         return await answer(self.upstreams, call)
 
-    def _settle(self, call: Call, reply: Reply, seconds: float) -> None:
-        self.ledger.settle(*settle(call, reply, seconds, self.clock.now()))
-        self.metrics.ended(call, reply, seconds)
-
     def _plugin_failed(self, name: str, error: Exception) -> None:
         self.metrics.plugin_failed(name)
         _logger.error("plugin %s failed", name, exc_info=error)
 
-    async def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        server = self.settings.server
-        pause = min(TICK_SECONDS, server.heartbeat)
-        while True:
-            due = loop.time() + pause
-            await asyncio.sleep(pause)
-            self.metrics.lag.observe(max(0.0, loop.time() - due))
-            self.responses.tick()
-            self.live.check(server.send_timeout, server.heartbeat)
+
+def _names(pipeline: LoadedPipeline) -> Names:
+    plugins, attempt = ([loaded.name for loaded in each] for each in (pipeline.plugins, pipeline.attempt))
+    return Names(pipeline.name, plugins, attempt)

@@ -15,15 +15,18 @@ answers itself with `call.send`, or raises `Refusal`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar, get_args
 
 from msgspec import Struct
 
 from sidegate.contract.allowance import Enforced
 from sidegate.contract.call import Call
+from sidegate.contract.caller import Caller
 from sidegate.contract.host import Host
 from sidegate.contract.reply import Reply
+from sidegate.contract.reservations import BudgetLimit
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
 """What stands further in: the next plugin, or what reaches the provider."""
@@ -60,6 +63,14 @@ class Plugin(Generic[S]):
         self.settings = settings
         self.host = host
 
+    def inherit(self, before: Self) -> None:
+        """A reload of the config puts this one in the place of `before`, of the same class and name. Called before
+        `start`: take over what is to outlive a reload, such as what is kept in memory.
+
+        `before` goes on with the calls that began with it, so what both hold must bear both; it is stopped after the
+        last of them. A reload may still be given up: take nothing away from `before`.
+        """
+
     async def start(self) -> None:
         """Open what the plugin needs. Called in the order of the config, before the gateway is ready."""
 
@@ -69,6 +80,11 @@ class Plugin(Generic[S]):
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         """Act on one call. Called for every operation; look at `call.operation` where it matters."""
         return await handler(call)
+
+    def budgets(self, now: datetime, caller: Caller | None = None) -> Sequence[BudgetLimit]:
+        """The budgets it holds calls to, for whoever administers: those it knows of, or those that this caller's
+        `allowance` brings. Never waits."""
+        return ()
 
     @classmethod
     def settings_type(cls) -> Any:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
@@ -21,8 +20,8 @@ from sidegate import __version__
 from sidegate.contract.peer import Peer
 from sidegate.errors import ConfigError
 from sidegate.http.peer import read_peer
-from sidegate.http.tls import server_context
-from sidegate.settings import Listener, Server
+from sidegate.http.process import read_process
+from sidegate.settings import Server
 from sidegate.wire import own
 
 SERVER = f"sidegate/{__version__}"
@@ -115,17 +114,57 @@ class _Connection(RequestHandler):
         return response
 
 
+class _LocalConnection(_Connection):
+    """Through a Unix socket: the kernel says who is at the other end."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.peer = read_process(transport.get_extra_info("socket"))
+
+
 class _Server(web.Server):
     send_timeout = 60.0
 
     def __call__(self) -> RequestHandler:
         return _Connection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
 
+    def local(self) -> RequestHandler:
+        """The same for a Unix socket."""
+        return _LocalConnection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
+
+
+class Face:
+    """What answers requests: an application and its shortcuts. It counts the requests it has in hand."""
+
+    __slots__ = ("_left", "handle", "leaving", "requests", "shortcuts")
+
+    def __init__(self, app: web.Application) -> None:
+        self.handle: Answer = app._handle
+        self.shortcuts = app.get(SHORTCUTS, {})
+        self.requests = 0
+        self.leaving = False
+        self._left = asyncio.Event()
+
+    def leave(self) -> None:
+        """Of requests that come from now on it gets none."""
+        self.leaving = True
+        self.ended()
+
+    def ended(self) -> None:
+        if not self.requests:
+            self._left.set()
+
+    async def left(self) -> None:
+        """Returns when the last request it had in hand has been answered."""
+        await self._left.wait()
+
 
 class Runner(web.AppRunner):
-    """An application with the gateway's settings."""
+    """An application with the gateway's settings. `show` puts another in its place."""
 
-    __slots__ = ("_send_timeout", "_shortcuts")
+    __slots__ = ("_send_timeout", "face")
 
     def __init__(self, app: web.Application, server: Server) -> None:
         super().__init__(
@@ -143,13 +182,27 @@ class Runner(web.AppRunner):
             shutdown_timeout=1,
         )
         self._send_timeout = server.send_timeout
-        self._shortcuts = app.get(SHORTCUTS, {})
+        self.face = Face(app)
+
+    def show(self, face: Face, server: Server) -> Face:
+        """From the next request on, on open connections too, `face` answers; bounds are those of new connections.
+        Gives the face before, which has yet to answer what it has in hand."""
+        before, self.face = self.face, face
+        made = cast("_Server", self.server)
+        made.send_timeout = server.send_timeout
+        made._kwargs["keepalive_timeout"] = server.keepalive_timeout
+        before.leave()
+        return before
+
+    def local(self) -> RequestHandler:
+        """Makes what answers a connection through a Unix socket."""
+        return cast("_Server", self.server).local()
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs: dict[str, Any] = dict(made._kwargs)
         server = _Server(
-            _shorter(made.request_handler, self._shortcuts),
+            self._answer,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=asyncio.get_running_loop(),
@@ -158,20 +211,26 @@ class Runner(web.AppRunner):
         server.send_timeout = self._send_timeout
         return server
 
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """By what is shown. What is posted to exactly one of the shortcuts does not take aiohttp's way from a path to
+        its handler, which costs a tenth of what the whole relay of a call does."""
+        face = self.face
+        face.requests += 1
+        try:
+            endpoint = face.shortcuts.get(request._message.path)
+            if endpoint is None or request.method != "POST" or "Expect" in request.headers:
+                return await face.handle(request)
+            return await endpoint(request)
+        finally:
+            face.requests -= 1
+            if face.leaving:
+                face.ended()
 
-def _shorter(handle: Answer, shortcuts: Mapping[str, Answer]) -> Answer:
-    """`handle`, but for what is posted to exactly one of these paths: aiohttp's way from a path to its handler costs a
-    tenth of what the whole relay of a call does."""
-    if not shortcuts:
-        return handle
 
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        endpoint = shortcuts.get(request._message.path)
-        if endpoint is None or request.method != "POST" or "Expect" in request.headers:
-            return await handle(request)
-        return await endpoint(request)
-
-    return answer
+def make_face(app: web.Application) -> Face:
+    """Of an application that is to take the place of a runner's own. It has no signals of its own."""
+    app.freeze()
+    return Face(app)
 
 
 def check_parser() -> None:
@@ -183,60 +242,10 @@ def check_parser() -> None:
 
 
 def peer_of(request: web.Request) -> Peer | None:
-    """Who is at the other end, by a certificate; `None` on a plain connection."""
+    """Who is at the other end, by a certificate or a Unix socket; `None` on a plain connection."""
     return cast("_Connection", request.protocol).peer
 
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
-
-
-class _Site(web.BaseSite):
-    """A listener; TLS is agreed on within the time that headers have."""
-
-    __slots__ = ("_listener", "_socket", "_tls_timeout")
-
-    def __init__(
-        self, runner: Runner, listener: Listener, place: str, tls_timeout: float, bound: socket.socket | None
-    ) -> None:
-        context = None if listener.tls is None else server_context(listener.tls, f"{place}.tls")
-        # Of a queue that others take from too, one is taken at a time: the next goes to whoever is idle.
-        super().__init__(runner, ssl_context=context, backlog=BACKLOG if bound is None else 1)
-        self._listener = listener
-        self._socket = bound
-        self._tls_timeout = None if context is None else tls_timeout
-
-    @property
-    def name(self) -> str:
-        return f"{self._listener.host}:{self._listener.port}"
-
-    async def start(self) -> None:
-        await super().start()
-        server, loop, listener = self._runner.server, asyncio.get_running_loop(), self._listener
-        assert server is not None
-        given: dict[str, Any] = {
-            "ssl": self._ssl_context,
-            "backlog": self._backlog,
-            "ssl_handshake_timeout": self._tls_timeout,
-            "ssl_shutdown_timeout": None if self._tls_timeout is None else 1.0,
-        }
-        if self._socket is None:
-            self._server = await loop.create_server(server, listener.host, listener.port, **given)
-            return
-        self._server = await loop.create_server(server, sock=self._socket, **given)
-        self._socket.listen(BACKLOG)
-
-
-async def listen(
-    runner: Runner, listener: Listener, server: Server, place: str, sockets: Sequence[socket.socket] = ()
-) -> str:
-    """Bind, or take sockets that are bound, and give the URL."""
-    try:
-        for bound in sockets or (None,):
-            await _Site(runner, listener, place, server.keepalive_timeout, bound).start()
-    except OSError as error:
-        reason = error.strerror or "cannot bind"
-        raise ConfigError(place, f"cannot listen on {listener.host}:{listener.port}: {reason}") from error
-    host, port = runner.addresses[-1][:2]
-    scheme = "http" if listener.tls is None else "https"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+def through_unix(request: web.BaseRequest) -> bool:
+    """Whether it came through a Unix socket: only programs on this machine can, by the rights of a file."""
+    return isinstance(request.protocol, _LocalConnection)

@@ -19,13 +19,13 @@ from sidegate.contract.caller import ANONYMOUS, Caller
 from sidegate.contract.host import Clock
 from sidegate.errors import BadRequest, GatewayStopping, Refusal
 from sidegate.jobs.job import Job, NewJob, State, Submission, encode, read_submission
+from sidegate.jobs.serving import Serving
 from sidegate.jobs.shown import encoded, shown
 from sidegate.jobs.store import Full, JobStore
 from sidegate.jobs.watch import Watch
 from sidegate.jobs.worker import Worker
 from sidegate.ledger.rows import stamp
 from sidegate.settings import Jobs
-from sidegate.upstream.choice import Catalogue
 
 RETRY_SECONDS = 2
 """What a client that asks again and again is told to wait."""
@@ -61,7 +61,7 @@ class Desk:
         store: JobStore,
         worker: Worker,
         watch: Watch,
-        catalogue: Catalogue,
+        serving: Callable[[], Serving],
         clock: Clock,
         draining: Callable[[], bool],
     ) -> None:
@@ -69,7 +69,7 @@ class Desk:
         self.store = store
         self.watch = watch
         self._worker = worker
-        self._catalogue = catalogue
+        self._serving = serving
         self._clock = clock
         self._draining = draining
 
@@ -78,7 +78,7 @@ class Desk:
         if call.asked.wrong is not None:
             raise call.asked.wrong
         _ = call.request
-        self._catalogue.find(call)
+        self._serving().catalogue.find(call)
         now = self._clock.now()
         new = NewJob(
             id=wanted.id,
@@ -163,7 +163,9 @@ class Desk:
 
     async def cancel(self, call: Call) -> Job:
         """Stop it wherever it runs; one that has ended stays as it is."""
-        job = await self.find(call)
+        return await self._cancelled(await self.find(call))
+
+    async def _cancelled(self, job: Job) -> Job:
         if job.ended:
             return job
         now = self._clock.now()
@@ -184,6 +186,36 @@ class Desk:
         found = await self.store.page(call.caller.name, state, after, most + 1)
         data = [await self._row(job, prefix) for job in found[:most]]
         return encoded({"object": "list", "data": data, "next": data[-1]["id"] if len(found) > most else None})
+
+    # --- for whoever administers --------------------------------------------------------------------------------------
+
+    async def every(self, caller: str | None, state: str | None, after: str | None, limit: int) -> list[dict[str, Any]]:
+        """Jobs of all callers, or of one, newest first."""
+        return [await self._any_row(job) for job in await self.store.page(caller, state, after, limit)]
+
+    async def find_any(self, id: str) -> dict[str, Any]:
+        """One of any caller."""
+        return await self._any_row(await self._any(id))
+
+    async def cancel_any(self, id: str) -> dict[str, Any]:
+        """Stop one of any caller, wherever it runs; one that has ended stays as it is."""
+        return await self._any_row(await self._cancelled(await self._any(id)))
+
+    async def _any(self, id: str) -> Job:
+        job = await self.store.get(id)
+        if job is None:
+            raise Refusal(404, "job_not_found", "There is no such job.")
+        if job.state == "removed":
+            raise Refusal(410, "job_gone", "The job was kept for its time, and dropped.")
+        return job
+
+    async def _any_row(self, job: Job) -> dict[str, Any]:
+        """As its caller sees it, but for the links, which are its caller's; and who that is."""
+        row = await self._row(job, "")
+        del row["links"]
+        return {**row, "caller": job.caller, "route": job.route, "call": job.call_id}
+
+    # --- shared -------------------------------------------------------------------------------------------------------
 
     async def body(self, job: Job, prefix: str) -> bytes:
         """The job as JSON."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from sidegate.contract.host import Clock, Log
-from sidegate.contract.plugin import Handler
 from sidegate.jobs.desk import Desk
+from sidegate.jobs.serving import Serving
 from sidegate.jobs.sql import SqlJobs
 from sidegate.jobs.store import JobStore
 from sidegate.jobs.tending import Tending, new_owner
@@ -16,9 +16,7 @@ from sidegate.ledger.database import is_postgres
 from sidegate.ledger.opening import database_of
 from sidegate.live import Live
 from sidegate.settings import Jobs as JobSettings
-from sidegate.settings import Settings
 from sidegate.telemetry.metrics import Metrics
-from sidegate.upstream.choice import Catalogue
 
 PATIENCE_SECONDS = 4.0
 """The longest that one statement may take on PostgreSQL."""
@@ -29,23 +27,21 @@ class Jobs:
 
     def __init__(
         self,
-        settings: Settings,
         bounds: JobSettings,
         store: JobStore,
         live: Live,
-        catalogue: Catalogue,
+        serving: Callable[[], Serving],
         clock: Clock,
         log: Log,
-        handlers: Callable[[str], Handler],
         settled: Callable[[], Awaitable[None]],
     ) -> None:
-        """`handlers` gives the pipeline of a name, for calls whose caller is known; `settled` returns when what has
-        ended is in the ledger. Opens nothing."""
+        """`serving` gives the config in force; `settled` returns when what has ended is in the ledger. Opens
+        nothing."""
         owner = self.owner = new_owner()
         self.store = store
         self.watch = Watch(store, lambda: live.draining)
-        self.worker = Worker(settings, bounds, store, live, clock, owner, self.watch, handlers, settled)
-        self.desk = Desk(bounds, store, self.worker, self.watch, catalogue, clock, lambda: live.draining)
+        self.worker = Worker(bounds, store, live, clock, owner, self.watch, serving, settled)
+        self.desk = Desk(bounds, store, self.worker, self.watch, serving, clock, lambda: live.draining)
         self._tending = Tending(bounds, store, clock, log, owner, self.worker.__len__, self.worker.wake)
 
     async def start(self) -> None:

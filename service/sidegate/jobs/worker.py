@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from sidegate.contract.host import Clock
-from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
 from sidegate.errors import Cancelled, Ending, SidegateError
 from sidegate.jobs.job import Batch, Claimed, Failure, Outcome, Spent
 from sidegate.jobs.run import JobExpired, Run, TakenOver
+from sidegate.jobs.serving import Serving
 from sidegate.jobs.sink import JobSink
 from sidegate.jobs.store import Bounds, JobStore, Owner
 from sidegate.jobs.watch import Watch
 from sidegate.ledger.rows import stamp
 from sidegate.live import Live
-from sidegate.settings import Jobs, Route, Settings
+from sidegate.settings import Jobs
 from sidegate.wire.registry import DIALECTS
 
 POLL_SECONDS = 0.5
@@ -44,20 +44,17 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
         bounds: Jobs,
         store: JobStore,
         live: Live,
         clock: Clock,
         owner: Owner,
         watch: Watch,
-        handlers: Callable[[str], Handler],
+        serving: Callable[[], Serving],
         settled: Callable[[], Awaitable[None]],
     ) -> None:
-        """`handlers` gives the pipeline of a name, for calls whose caller is known; `settled` returns when what has
-        ended is in the ledger."""
-        self._server = settings.server
-        self._routes: Mapping[str, Route] = {route.name: route for route in settings.routes}
+        """`serving` gives the config in force: a job that is begun is run by it to its end; `settled` returns when
+        what has ended is in the ledger."""
         self._settings = bounds
         self._bounds = Bounds(per_caller=bounds.per_caller, per_model=bounds.per_model)
         self._store = store
@@ -65,7 +62,7 @@ class Worker:
         self._clock = clock
         self._owner = owner
         self._watch = watch
-        self._handlers = handlers
+        self._serving = serving
         self._settled = settled
         self._runs: dict[tuple[str, int], Run] = {}
         """By job and generation: one that was lost may have come back before it has ended here."""
@@ -148,11 +145,14 @@ class Worker:
     def _begin(self, job: Claimed) -> None:
         self.taken += 1
         try:
-            route = self._routes[job.route]
+            serving = self._serving()
+            route = next((each for each in serving.settings.routes if each.name == job.route), None)
+            if route is None:
+                raise KeyError(job.route)
             dialect = DIALECTS[job.dialect]
             sink = JobSink(job.generation, self._settings.max_result_bytes, self._news.set)
-            run = Run(job, dialect, route, self._server, self._clock, sink)
-            handler = self._handlers(route.pipeline)
+            run = Run(job, dialect, route, serving.settings.server, self._clock, sink)
+            handler = serving.known(route.pipeline)
         except (KeyError, SidegateError) as error:
             self._later(self._unfit(job, error))
             return

@@ -57,6 +57,10 @@ class PriceBook:
     find_rates = find
     """Asked as a plugin that prices calls is asked."""
 
+    def serves(self, urls: Mapping[str, str]) -> bool:
+        """Whether it has the lists of just these providers: a book that found none is not asked again."""
+        return bool(self.source) and self._urls == {name: url for name, url in urls.items() if url}
+
     def knows(self, provider: str) -> bool:
         """Whether there is a price list of that provider."""
         return provider in self._lists

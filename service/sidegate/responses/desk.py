@@ -66,6 +66,11 @@ class Responses:
         self._flushing: asyncio.Task[None] | None = None
         self._troubled = False
 
+    def lead(self, upstreams: Mapping[str, Upstream], unknown: Literal["refuse", "pass"]) -> None:
+        """Other providers, from now on: what one that is gone keeps is not reached any more."""
+        self._upstreams = upstreams
+        self._passes_unknown = unknown == "pass"
+
     # --- calls that make responses ------------------------------------------------------------------------------------
 
     async def ask(self, call: Call, router: Handler) -> Reply:
@@ -166,7 +171,7 @@ class Responses:
         kept = await self._find(call.subject, call.caller.name)
         if kept is None or not call.sees_model(kept.model):
             raise Refusal(404, "response_not_found", f"Response with id '{call.subject[:200]}' not found.")
-        if not self._speaks(kept.provider):
+        if not self._speaks(kept.provider) or kept.provider not in router.upstreams:
             raise Refusal(410, "response_gone", "The provider that keeps this response is no longer asked.")
         call.model = kept.model
         call.notes.pinned = kept.provider, kept.credential

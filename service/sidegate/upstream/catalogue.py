@@ -26,26 +26,58 @@ SPEAKS = {
 }
 """The dialects of a kind of provider; the first of an operation is the one others are translated to."""
 
+Providers = Mapping[str, ProviderSettings]
+
 KeyRested = Callable[[str, str], None]
 """Told of a key put to rest: its provider's name, and why."""
 
 
 def make_upstreams(
-    settings: Mapping[str, ProviderSettings], transport: Transport, clock: Clock, key_rested: KeyRested
+    settings: Providers,
+    transport: Transport,
+    clock: Clock,
+    key_rested: KeyRested,
+    before: tuple[Providers, Mapping[str, Upstream]] | None = None,
 ) -> dict[str, Upstream]:
-    """Every provider of the config, by name."""
-    return {name: _upstream(name, each, transport, clock, key_rested) for name, each in settings.items()}
+    """Every provider of the config, by name. Of the config `before`, one that has not changed is the same: its bound
+    on connections, its budget of retries. Of one that has, the keys that it still has rest on."""
+    old, known = before or ({}, {})
+    made: dict[str, Upstream] = {}
+    for name, each in settings.items():
+        if old.get(name) == each:
+            made[name] = known[name]
+            continue
+        made[name] = _upstream(name, each, transport, clock, key_rested)
+        if name in known and _is_same_place(old[name], each):
+            made[name].credentials.rest_as(known[name].credentials)
+    return made
 
 
 def make_circuits(
-    settings: Mapping[str, ProviderSettings], catalogue: Catalogue, clock: Clock, watch: Watch
+    settings: Providers,
+    catalogue: Catalogue,
+    clock: Clock,
+    watch: Watch,
+    before: tuple[Providers, Circuits] | None = None,
 ) -> Circuits:
-    """The circuits of every target the config names."""
-    circuits = Circuits({name: provider.circuit for name, provider in settings.items()}, clock, watch)
-    for chosen in catalogue.all():
-        for target in chosen.targets:
-            circuits.declare(target.provider, target.model or chosen.name)
+    """The circuits of every target the config names. Those of the config `before` go on where provider, address and
+    setting are the same."""
+    every = [(chosen, target) for chosen in catalogue.all() for target in chosen.targets]
+    of = {name: provider.circuit for name, provider in settings.items()}
+    old, known = before or ({}, Circuits({}, clock, watch))
+    same = {n for n in of if n in old and _is_same_place(old[n], settings[n]) and old[n].circuit == of[n]}
+    passed_on = {target.provider for chosen, target in every if chosen.name.endswith("*") and not target.model}
+    circuits = Circuits(of, clock, watch, known.named(same & passed_on))
+    for chosen, target in every:
+        model = target.model or chosen.name
+        circuits.declare(
+            target.provider, model, known.known(target.provider, model) if target.provider in same else None
+        )
     return circuits
+
+
+def _is_same_place(one: ProviderSettings, other: ProviderSettings) -> bool:
+    return (one.dialect, one.base_url) == (other.dialect, other.base_url)
 
 
 def _upstream(

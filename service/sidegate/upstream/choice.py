@@ -11,6 +11,9 @@ from sidegate.contract.host import Model
 from sidegate.errors import Refusal
 from sidegate.settings import Choice, Target, Translation, as_choice
 
+UNKNOWN = "unknown"
+"""The label of names that the config does not know."""
+
 
 class Chosen:
     """A model name of the config with its targets."""
@@ -59,7 +62,7 @@ class Catalogue:
     def label(self, name: str) -> str:
         """The name as the config spells it, for metrics: a pattern for what it matches, `unknown` for the rest."""
         chosen = self._find(name)
-        return chosen.name if chosen is not None else "unknown"
+        return chosen.name if chosen is not None else UNKNOWN
 
     def all(self) -> tuple[Chosen, ...]:
         """Every name, patterns last."""

@@ -7,8 +7,10 @@ is how attempts ended that were let through in the state at hand; those of an ea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from enum import Enum
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 from sidegate.contract.host import Clock
 from sidegate.settings import Circuit as CircuitSettings
@@ -20,6 +22,8 @@ MAX_NAMED = 1000
 
 PROBE_SECONDS = 1.0
 """What a caller is told to wait where a probe is under way: nobody knows how long it takes."""
+
+CircuitState: TypeAlias = Literal["closed", "open", "half_open"]
 
 Changed = Callable[[int], None]
 """Told +1 when a circuit opens, and -1 when it has closed again or is forgotten."""
@@ -56,6 +60,13 @@ class Circuit:
     def open(self) -> bool:
         """Not closed: open, or half-open."""
         return self._open
+
+    @property
+    def state(self) -> CircuitState:
+        """Half-open: the next call may be let through."""
+        if not self._open:
+            return "closed"
+        return "open" if self._clock.monotonic() < self._until else "half_open"
 
     def admit(self) -> int:
         """A ticket for one attempt; 0 where the target is to be left alone."""
@@ -156,21 +167,51 @@ Watch = Callable[[str, str], Changed]
 """Gives what is told of changes of the circuits of a provider and a model, as the config spells it."""
 
 
+NONE_NAMED: Mapping[tuple[str, str], Circuit] = MappingProxyType({})
+
+
 class Circuits:
     """One circuit for each target: those of the config for good, those behind wildcards within a bound."""
 
-    def __init__(self, settings: Mapping[str, CircuitSettings | None], clock: Clock, watch: Watch) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, CircuitSettings | None],
+        clock: Clock,
+        watch: Watch,
+        named: Mapping[tuple[str, str], Circuit] = NONE_NAMED,
+    ) -> None:
+        """`named`: those behind wildcards as they stand."""
         self._settings = settings
         self._clock = clock
         self._watch = watch
         self._fixed: dict[tuple[str, str], Circuit | None] = {}
-        self._named: dict[tuple[str, str], Circuit] = {}
+        self._named: dict[tuple[str, str], Circuit] = dict(named)
 
-    def declare(self, provider: str, model: str) -> None:
-        """A target of the config: its metric is there from the start, also for a pattern."""
+    def known(self, provider: str, model: str) -> Circuit | None:
+        """The target's, where it has one already."""
+        place = provider, model
+        return self._fixed.get(place) or self._named.get(place)
+
+    def named(self, providers: Container[str]) -> dict[tuple[str, str], Circuit]:
+        """Those behind wildcards, of these providers."""
+        return {place: circuit for place, circuit in self._named.items() if place[0] in providers}
+
+    def retire(self, but: Circuits) -> None:
+        """All are forgotten, but what another set has taken over."""
+        kept = {id(circuit) for circuit in but._every()}
+        for circuit in self._every():
+            if id(circuit) not in kept:
+                circuit.retire()
+
+    def _every(self) -> list[Circuit]:
+        return [each for each in (*self._fixed.values(), *self._named.values()) if each is not None]
+
+    def declare(self, provider: str, model: str, known: Circuit | None = None) -> None:
+        """A target of the config: its metric is there from the start, also for a pattern. `known`: as it stands."""
         settings, changed = self._settings[provider], self._watch(provider, model)
         if not model.endswith("*"):
-            self._fixed[provider, model] = None if settings is None else Circuit(settings, self._clock, changed)
+            made = None if settings is None else known or Circuit(settings, self._clock, changed)
+            self._fixed[provider, model] = made
 
     def of(self, provider: str, model: str, spelled: str) -> Circuit | None:
         """The target's circuit; `None` where its provider has none. `spelled` is the config's word for the model."""

@@ -101,6 +101,13 @@ class Credentials:
         if until and credential.until == until:
             credential.until = 0.0
 
+    def rest_as(self, before: Credentials) -> None:
+        """Keys that were known before a reload rest as long as they would have."""
+        resting = {repr(each.headers): each.until for each in before.all if each.until}
+        for credential in self.all:
+            credential.until = resting.get(repr(credential.headers), 0.0)
+            self._quiet_until = max(self._quiet_until, credential.until)
+
     def has_another(self) -> bool:
         """Whether there are several keys, and one of them does not rest."""
         return len(self.all) > 1 and not self.all_rest()

@@ -102,7 +102,7 @@ class Router:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._catalogue = catalogue
-        self._upstreams = upstreams
+        self.upstreams = upstreams
         self._circuits = circuits
         self._attempt_handler = attempt_handler
         self._clock = clock
@@ -140,7 +140,7 @@ class Router:
                 continue
             model = target.model or call.model
             circuit = self._circuits.of(target.provider, model, target.model or chosen.name)
-            upstream = self._upstreams[target.provider]
+            upstream = self.upstreams[target.provider]
             legs.append(_Leg(upstream, model, circuit, _timeouts(call, upstream, chosen), chosen.strict))
         if not legs:
             raise _elsewhere(call)
@@ -149,7 +149,7 @@ class Router:
     async def direct(self, call: Call, provider: str, model: str) -> Reply:
         """One attempt at this provider, wherever the call's model leads: no other has what is asked for. Its circuit
         is not heeded, and there is no other try."""
-        upstream = self._upstreams[provider]
+        upstream = self.upstreams[provider]
         patience = call.patience
         leg = _Leg(
             upstream, model, None, upstream.timeouts if patience is None else patience.of(upstream.timeouts), False
