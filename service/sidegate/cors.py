@@ -38,12 +38,8 @@ class Cors(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 600
 
     def __post_init__(self) -> None:
-        if "*" not in self.origins:
-            for origin in self.origins:
-                _check(origin)
-        elif len(self.origins) > 1:
-            raise ValueError("`*` in `origins` stands alone")
-        elif self.credentials:
+        check_origins(self.origins)
+        if self.credentials and "*" in self.origins:
             raise ValueError("`credentials` with `*` would let every page on the web act in its reader's name")
 
 
@@ -61,6 +57,15 @@ class Origins:
         if self.all or origin in self._exact:
             return True
         return self._pattern is not None and self._pattern.fullmatch(origin) is not None
+
+
+def check_origins(origins: tuple[str, ...]) -> None:
+    """Raises `ValueError` for what no browser would send, and for `*` beside others."""
+    if "*" not in origins:
+        for origin in origins:
+            _check(origin)
+    elif len(origins) > 1:
+        raise ValueError("`*` in `origins` stands alone")
 
 
 def _check(origin: str) -> None:

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET
 
+from sidegate.config.deliveries import delivery_mistakes
 from sidegate.config.mistakes import Mistakes, Path, nearest, render
 from sidegate.settings import Admin, Choice, Listener, Provider, Route, Settings, Target, as_choice
+from sidegate.socket_settings import NAMED_ONLY
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A field name, RFC 9110 section 5.6.2."""
@@ -96,11 +98,13 @@ class Checks:
         listen, admin = self._settings.listen, self._settings.admin
         if admin is None:
             return
-        last = admin.port + self._settings.workers - 1
-        if admin.port and admin.port <= listen.port <= last and _overlap(listen, admin):
-            self._mistakes.add("admin", f"listens where `listen` does, on port {listen.port}")
+        first, last = admin.tcp or 0, (admin.tcp or 0) + self._settings.workers - 1
+        if first and listen.tcp is not None and first <= listen.tcp <= last and _overlap(listen, admin):
+            self._mistakes.add("admin", f"listens where `listen` does, on port {listen.tcp}")
         elif last > 65_535:
             self._mistakes.add("admin.port", f"leaves no ports for {self._settings.workers} workers")
+        if listen.unix is not None and admin.unix is not None and listen.unix.path == admin.unix.path:
+            self._mistakes.add("admin.unix.path", "is the path of `listen.unix`")
         self._admin(admin)
 
     def _admin(self, admin: Admin) -> None:
@@ -244,8 +248,8 @@ class Checks:
             if route.name in names:
                 self._mistakes.add(("routes", index, "name"), f"another route has the name `{route.name}`")
             names.add(route.name)
-            if route.resumable and self._settings.jobs is None:
-                self._mistakes.add(("routes", index, "resumable"), "keeps streams as jobs: set `jobs`")
+            for setting, problem in delivery_mistakes(self._settings, route):
+                self._mistakes.add(("routes", index, setting), problem)
             if route.default_model and not self._is_model(route.default_model):
                 self._mistakes.add(("routes", index, "default_model"), f"no model is named `{route.default_model}`")
             self._reach(index, route, reached.setdefault(route.prefix, set()))
@@ -255,7 +259,7 @@ class Checks:
         return name in models or any(one.endswith("*") and name.startswith(one[:-1]) for one in models)
 
     def _reach(self, index: int, route: Route, taken: set[str]) -> None:
-        operations = set(route.operations) or _operations()
+        operations = set(route.operations) or _operations() - NAMED_ONLY
         if operations <= taken:
             self._mistakes.add(
                 ("routes", index), f"is never reached: earlier routes take all its calls below `{route.prefix or '/'}`"
