@@ -242,7 +242,7 @@ def test_uvloop_serves_tls_and_knows_the_peer(authority: Authority) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asks())
-    assert [peer.common_name for peer in Seen.peers if peer] == ["web", "web"]
+    assert [peer.certificate.common_name for peer in Seen.peers if peer and peer.certificate] == ["web", "web"]
 
 
 # --- who is at the other end ------------------------------------------------------------------------------------------
@@ -258,14 +258,17 @@ async def test_a_plugin_knows_what_the_certificate_says(authority: Authority) ->
                 async with http.get(running.url + "/v1/models") as reply:
                     assert reply.status == 200
     peer, again = Seen.peers
-    assert peer is not None
     assert peer is again, "read once a connection"
-    assert (peer.subject, peer.common_name) == (r"CN=web,OU=shop,O=Example\, Inc.,C=DE", "web")
-    assert (peer.dns_names, peer.uris, peer.emails) == (tuple(dns), tuple(uris), ("web@example.org",))
-    assert peer.issuer.startswith("OU=Testing CA")
-    assert peer.serial.startswith("ABCD")
+    assert peer is not None
+    assert peer.process is None
+    said = peer.certificate
+    assert said is not None
+    assert (said.subject, said.common_name) == (r"CN=web,OU=shop,O=Example\, Inc.,C=DE", "web")
+    assert (said.dns_names, said.uris, said.emails) == (tuple(dns), tuple(uris), ("web@example.org",))
+    assert said.issuer.startswith("OU=Testing CA")
+    assert said.serial.startswith("ABCD")
     der = ssl.PEM_cert_to_DER_cert(client.read_text().partition("-----BEGIN PRIVATE")[0])
-    assert peer.fingerprint == sha256(der).hexdigest()
+    assert said.fingerprint == sha256(der).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -325,7 +328,9 @@ async def test_two_common_names_are_none(authority: Authority) -> None:
         async with session(authority.context(client)) as http, http.get(running.url + "/v1/models") as reply:
             assert reply.status == 200
     assert Seen.peers[0] is not None
-    assert (Seen.peers[0].common_name, Seen.peers[0].subject) == (None, "CN=admin,CN=web")
+    said = Seen.peers[0].certificate
+    assert said is not None
+    assert (said.common_name, said.subject) == (None, "CN=admin,CN=web")
 
 
 def test_a_distinguished_name_cannot_pretend_to_be_another() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Peer, Plugin, Reply
+from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Handler, Host, Plugin, Reply
 from sidegate.errors import Refusal
 from sidegate_plugins._credential import named_end_user
 
@@ -71,28 +71,29 @@ class ClientCertificate(Plugin[Settings]):
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if self.settings.skip_named and call.caller is not ANONYMOUS:
             return await handler(call)
-        if call.peer is None:
+        certificate = call.peer.certificate if call.peer is not None else None
+        if certificate is None:
             if self.settings.pass_others:
                 return await handler(call)
             raise Refusal(401, "missing_certificate", "A client certificate is needed.")
-        call.caller = caller = self._caller(call, call.peer)
+        call.caller = caller = self._caller(call, certificate)
         call.end_user = named_end_user(call, self.settings.end_user_header) if caller.names_end_users else None
         return await handler(call)
 
-    def _caller(self, call: Call, peer: Peer) -> Caller:
-        names = _names(peer, self.settings.name_from)
+    def _caller(self, call: Call, certificate: Certificate) -> Caller:
+        names = _names(certificate, self.settings.name_from)
         found = self._found(names)
         if found is None:
-            raise self._refusal(call, peer, "unknown_name" if names else "no_name")
+            raise self._refusal(call, certificate, "unknown_name" if names else "no_name")
         name, rule = found
         named = rule.name if rule is not None and rule.name is not None else self.settings.prefix + name
         if len(named) > _LONGEST_NAME or not named.isprintable():
-            raise self._refusal(call, peer, "bad_name")
+            raise self._refusal(call, certificate, "bad_name")
         if rule is None:
-            return Caller(named, key_id=_key_id(peer, name))
+            return Caller(named, key_id=_key_id(certificate, name))
         return Caller(
             name=named,
-            key_id=_key_id(peer, name),
+            key_id=_key_id(certificate, name),
             team=rule.team,
             tags=rule.tags,
             owner=rule.owner,
@@ -105,30 +106,30 @@ class ClientCertificate(Plugin[Settings]):
             return (names[0], None) if names else None
         return next(((name, rule) for match, rule in self._rules for name in names if match.fullmatch(name)), None)
 
-    def _refusal(self, call: Call, peer: Peer, reason: str) -> Refusal:
-        subject = peer.subject[:_SHOWN].encode("ascii", "backslashreplace").decode()
-        said = {"subject": subject, "serial": peer.serial, "fingerprint": peer.fingerprint}
+    def _refusal(self, call: Call, certificate: Certificate, reason: str) -> Refusal:
+        subject = certificate.subject[:_SHOWN].encode("ascii", "backslashreplace").decode()
+        said = {"subject": subject, "serial": certificate.serial, "fingerprint": certificate.fingerprint}
         self.host.log.write("certificate_refused", {"call": call.id, "reason": reason, **said})
         return Refusal(401, "invalid_certificate", "The client certificate does not name a caller.")
 
 
-def _names(peer: Peer, source: str) -> tuple[str, ...]:
+def _names(certificate: Certificate, source: str) -> tuple[str, ...]:
     match source:
         case "uri":
-            return peer.uris
+            return certificate.uris
         case "dns":
-            return peer.dns_names
+            return certificate.dns_names
         case "email":
-            return peer.emails
+            return certificate.emails
         case "subject":
-            return (peer.subject,) if peer.subject else ()
+            return (certificate.subject,) if certificate.subject else ()
         case _:
-            return (peer.common_name,) if peer.common_name else ()
+            return (certificate.common_name,) if certificate.common_name else ()
 
 
-def _key_id(peer: Peer, name: str) -> str:
+def _key_id(certificate: Certificate, name: str) -> str:
     """The same for every certificate that an issuer gives to a name: what goes by key outlives a renewal."""
-    return sha256(f"{peer.issuer}\0{name}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return sha256(f"{certificate.issuer}\0{name}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from sidegate.contract.timeouts import Seconds, TimeoutChanges
-from sidegate.cors import Cors
+from sidegate.listener_settings import Admin as Admin
+from sidegate.listener_settings import CallListener as CallListener
+from sidegate.listener_settings import Listener as Listener
+from sidegate.listener_settings import Tls as Tls
 from sidegate.provider_settings import Circuit as Circuit
 from sidegate.provider_settings import Provider as Provider
 from sidegate.provider_settings import Retry as Retry
@@ -16,74 +18,11 @@ from sidegate.shared.address import check_url
 from sidegate.strict import Name as Name
 from sidegate.strict import Strict as Strict
 
-Port = Annotated[int, Meta(ge=0, le=65_535)]
 Translation: TypeAlias = Literal["lenient", "strict"]
 CREDENTIALS = frozenset(
     ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-goog-api-key", "x-amz-security-token")
 )
 """Headers that bear them, in lower case."""
-
-
-class Tls(Strict, frozen=True, kw_only=True):
-    """How a listener speaks TLS: 1.2 or 1.3. Paths are relative to the config file."""
-
-    certificate: Annotated[
-        str, Meta(min_length=1, description="File of the certificate, PEM, with those that lead to its authority.")
-    ]
-    key: Annotated[str, Meta(description="File of its private key, PEM, not encrypted; `certificate` if empty.")] = ""
-    client_ca: Annotated[str, Meta(description="File of the authorities whose client certificates count, PEM.")] = ""
-    client_certificates: Annotated[
-        Literal["off", "optional", "required"],
-        Meta(description="Whether clients are asked for one; required: without one no connection."),
-    ] = "off"
-
-    def __post_init__(self) -> None:
-        if (self.client_certificates == "off") is bool(self.client_ca):
-            raise ValueError("`client_ca`, and `client_certificates` other than `off`, need each other")
-
-
-class Listener(Strict, frozen=True, kw_only=True):
-    """Where the gateway listens."""
-
-    host: Annotated[str, Meta(min_length=1, description="Address to bind; loopback unless others must reach it.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 8080
-    tls: Annotated[Tls | None, Meta(description="Speak TLS; plain HTTP if left out.")] = None
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-
-class CallListener(Listener, frozen=True, kw_only=True):
-    """Where clients call."""
-
-    cors: Annotated[
-        Cors | None, Meta(description="Lets pages of other origins call, from browsers; null for none.")
-    ] = None
-
-
-class Admin(Listener, frozen=True, kw_only=True):
-    """Where it is administered. `/metrics` and health need no key, all else does, unless only this machine gets in."""
-
-    port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 8081
-    key: Annotated[
-        str, Meta(description="Of whoever administers, as `Authorization: Bearer KEY`; `${NAME}` or `key_file`.")
-    ] = ""
-    key_file: Annotated[str, Meta(description="A file that holds the key.")] = ""
-    without_key: Annotated[
-        Literal["refuse", "metrics"],
-        Meta(description="Without a key, where others can reach it: no start, or `/metrics` and health alone."),
-    ] = "refuse"
-    names: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...],
-        Meta(description="Further names that requests may call this machine by, where it listens on loopback."),
-    ] = ()
 
 
 class Server(Strict, frozen=True, kw_only=True):

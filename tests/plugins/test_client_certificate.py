@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from sidegate.contract import ANONYMOUS, Call, Caller, Peer
+from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Peer, Process
 from sidegate.errors import Refusal
 from sidegate.testing import demo_config, drive, gateway, says
 from sidegate_plugins.client_certificate import ClientCertificate, Settings
@@ -28,7 +28,8 @@ USE = "sidegate_plugins.client_certificate:ClientCertificate"
 
 def peer(common_name: str | None = "web", **given: Any) -> Peer:
     subject = f"CN={common_name}" if common_name else ""
-    return Peer(**{"subject": subject, "common_name": common_name, "issuer": "CN=ca", "serial": "7B", **given})
+    said = {"subject": subject, "common_name": common_name, "issuer": "CN=ca", "serial": "7B", **given}
+    return Peer(certificate=Certificate(**said))
 
 
 class Hall:
@@ -90,6 +91,8 @@ async def test_the_name_is_the_one_the_settings_name(source: str, name: str) -> 
 
 async def test_no_certificate_is_refused_and_nothing_is_made_of_headers() -> None:
     assert await Hall().refusal(None) == "missing"
+    with pytest.raises(Refusal, match="certificate is needed"):
+        await Hall().call(Peer(process=Process(uid=0, gid=0)))
     with pytest.raises(Refusal):
         await Hall().call(None, headers={"x-client-cert": "CN=web", "x-forwarded-client-cert": "Subject=CN=web"})
 

@@ -17,7 +17,7 @@ from sidegate.settings import Settings
 def run(path: Path, instead: Mapping[str, Any] = NOTHING) -> int:
     """Print that it is right, and what may not be meant. Raises `ConfigErrors` with every mistake."""
     loaded, _ = made(path, instead)
-    _check_tls(loaded.settings)
+    _check_listeners(loaded.settings)
     print(f"{path}: ok")
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -31,13 +31,17 @@ def made(path: Path, instead: Mapping[str, Any] = NOTHING) -> tuple[Loaded, Plug
     return loaded, load(loaded.settings, null_host(loaded.settings), loaded.base)
 
 
-def _check_tls(settings: Settings) -> None:
-    """Certificates and keys, as the listeners will load them."""
+def _check_listeners(settings: Settings) -> None:
+    """Certificates and keys, as the listeners will load them, and whose their sockets will be."""
     for place, listener in (("listen", settings.listen), ("admin", settings.admin)):
         if listener is not None and listener.tls is not None:
             from sidegate.http.tls import server_context
 
             server_context(listener.tls, f"{place}.tls")
+        if listener is not None and listener.unix is not None:
+            from sidegate.http import unix
+
+            unix.check(listener.unix, f"{place}.unix")
 
 
 def _check_demo(loaded: Loaded) -> None:

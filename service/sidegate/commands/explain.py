@@ -61,12 +61,17 @@ def _plugin_secrets(plugins: Plugins) -> set[str]:
 
 
 def _address(listener: Listener) -> str:
-    host = f"[{listener.host}]" if ":" in listener.host else listener.host
-    address = f"{host}:{listener.port}"
-    if listener.tls is None:
-        return address
-    asked = listener.tls.client_certificates
-    return f"{address}, TLS" + (f", client certificates {asked}" if asked != "off" else "")
+    said = []
+    if listener.tcp is not None:
+        host = f"[{listener.host}]" if ":" in listener.host else listener.host
+        said.append(f"{host}:{listener.tcp}")
+    if listener.tls is not None:
+        asked = listener.tls.client_certificates
+        said += ["TLS", *([f"client certificates {asked}"] if asked != "off" else [])]
+    if listener.unix is not None:
+        owners = [str(owner) for owner in (listener.unix.owner, listener.unix.group) if owner is not None]
+        said.append(" ".join([f"unix:{listener.unix.path}", listener.unix.mode, *owners]))
+    return ", ".join(said)
 
 
 def _pipeline(pipeline: LoadedPipeline, secrets: Collection[str]) -> dict[str, Any]:

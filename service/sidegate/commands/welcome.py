@@ -17,9 +17,9 @@ FIRST_KEY = "first.key"
 
 def lines(gateway: Gateway) -> list[str]:
     """Where it listens, what plugins had to say, and a `curl` line that streams an answer when pasted."""
-    said = [f"Sidegate {__version__} is ready: {gateway.url}"]
-    if gateway.admin_url:
-        said[0] += f"  (metrics and health: {gateway.admin_url})"
+    said = [f"Sidegate {__version__} is ready: {', '.join(gateway.urls)}"]
+    if gateway.admin_urls:
+        said[0] += f"  (metrics and health: {', '.join(gateway.admin_urls)})"
     said += [f"  {told}" for told in gateway.service.told]
     model = next((name for name in gateway.service.catalogue.names), None)
     # Through TLS, `curl` would need to be told whom to trust, and perhaps who asks.
@@ -32,8 +32,10 @@ def _curl(url: str, model: str, key: Path) -> list[str]:
     credential = (
         f'"Authorization: Bearer $(cat {shlex.quote(str(key))})"' if key.exists() else '"Authorization: Bearer $KEY"'
     )
+    path = url.removeprefix("unix:")
+    where = url if path == url else f"--unix-socket {shlex.quote(path)} http://localhost"
     return [
-        f"  curl -N {url}/v1/chat/completions \\",
+        f"  curl -N {where}/v1/chat/completions \\",
         f"    -H {credential} -H 'Content-Type: application/json' \\",
         f"""    -d '{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'""",
     ]

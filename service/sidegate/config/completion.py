@@ -45,11 +45,13 @@ def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
 
 
 def _with_paths(listener: L, base: Path) -> L:
-    tls = listener.tls
-    if tls is None:
-        return listener
-    files = {name: str(base / file) for name in ("certificate", "key", "client_ca") if (file := getattr(tls, name))}
-    return replace(listener, tls=replace(tls, **files))
+    tls, unix = listener.tls, listener.unix
+    if tls is not None:
+        files = {name: str(base / file) for name in ("certificate", "key", "client_ca") if (file := getattr(tls, name))}
+        tls = replace(tls, **files)
+    if unix is not None:
+        unix = replace(unix, path=str(base / unix.path))
+    return replace(listener, tls=tls, unix=unix)
 
 
 def _with_url(provider: Provider) -> Provider:

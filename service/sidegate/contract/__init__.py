@@ -57,7 +57,7 @@ from sidegate.contract.meaning import (
     ToolUse,
     Usage,
 )
-from sidegate.contract.peer import Peer
+from sidegate.contract.peer import Certificate, Peer, Process
 from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
@@ -77,6 +77,7 @@ __all__ = [
     "CONTRACT",
     "Call",
     "Caller",
+    "Certificate",
     "Chunk",
     "Citation",
     "Claim",
@@ -112,6 +113,7 @@ __all__ = [
     "Peer",
     "Plugin",
     "Prices",
+    "Process",
     "Pricing",
     "RateAllowance",
     "RateClaim",

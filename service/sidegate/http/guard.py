@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from sidegate.contract.host import Log
 from sidegate.errors import Refusal
+from sidegate.http.server import through_unix
 from sidegate.settings import Admin
 
 OPEN = frozenset({"/metrics", "/livez", "/readyz", "/healthz"})
@@ -32,14 +33,16 @@ def guard(admin: Admin, log: Log) -> Middleware:
     names = frozenset({"localhost", *(name.lower() for name in admin.names)}) if admin.loopback else None
 
     def check(request: web.Request) -> None:
-        if names is not None:
+        # No page of a browser comes through a Unix socket, and clients call it whatever they like there.
+        local = through_unix(request)
+        if names is not None and not local:
             _check_name(request, names)
         if request.path in OPEN:
             return
         _check_page(request)
         if digest is not None:
             _check_key(request, digest)
-        elif not admin.loopback:
+        elif not admin.loopback and not local:
             raise Refusal(403, "administration_off", "Administration needs a key here: set admin.key.")
 
     @web.middleware

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from sidegate.contract.peer import Peer
+from sidegate.contract.peer import Certificate, Peer
 
 _SHORT = {
     "commonName": "CN",
@@ -37,7 +37,7 @@ def read_peer(connection: ssl.SSLObject) -> Peer | None:
     alternative: tuple[tuple[str, str], ...] = certificate.get("subjectAltName", ())
     subject: Names = certificate.get("subject", ())
     common = [value for kind, value in _values(subject) if kind == "commonName"]
-    return Peer(
+    said = Certificate(
         subject=distinguished(subject),
         common_name=common[0] if len(common) == 1 else None,
         dns_names=tuple(value for kind, value in alternative if kind == "DNS"),
@@ -47,6 +47,7 @@ def read_peer(connection: ssl.SSLObject) -> Peer | None:
         serial=str(certificate.get("serialNumber", "")),
         fingerprint=sha256(encoded).hexdigest(),
     )
+    return Peer(certificate=said)
 
 
 def distinguished(name: Names) -> str:

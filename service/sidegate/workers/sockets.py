@@ -1,4 +1,5 @@
-"""The listening sockets of several workers: bound once, by the process that looks after them, and inherited.
+"""The listening sockets of several workers, TCP and Unix: bound once, by the process that looks after them, and
+inherited.
 
 One queue of new connections for all: whoever is idle takes the next, and what waits there survives a worker that dies.
 With a socket for each (SO_REUSEPORT) the kernel resets what waits in the queue of one that ends.
@@ -10,23 +11,48 @@ import socket
 from typing import Any
 
 from sidegate.errors import ConfigError
+from sidegate.http.unix import UnixListening
+from sidegate.http.unix import bind as bind_unix
 from sidegate.settings import Listener
 
 BACKLOG = 1024
 
 
+class Sockets:
+    """Those of a listener."""
+
+    def __init__(self, listener: Listener, place: str) -> None:
+        """Bind them. Raises `ConfigError`."""
+        self.all = bind(listener, place) if listener.tcp is not None else []
+        self._file: UnixListening | None = None
+        if listener.unix is not None:
+            try:
+                self._file = bind_unix(listener.unix, f"{place}.unix")
+            except BaseException:
+                self.close()
+                raise
+            self.all.append(self._file.socket)
+
+    def close(self) -> None:
+        """Leave them to the workers, which have them too; new clients no longer find a Unix socket."""
+        if self._file is not None:
+            self._file.remove()
+        for made in self.all:
+            made.close()
+
+
 def bind(listener: Listener, place: str) -> list[socket.socket]:
-    """A socket for each address of the host. Raises `ConfigError` where one cannot be bound."""
+    """A TCP socket for each address of the host. Raises `ConfigError` where one cannot be bound."""
     bound: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(listener.host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(listener.host, listener.tcp, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             bound.append(_bound(family, address))
     except OSError as error:
         for made in bound:
             made.close()
         reason = error.strerror or "cannot bind"
-        raise ConfigError(place, f"cannot listen on {listener.host}:{listener.port}: {reason}") from error
+        raise ConfigError(place, f"cannot listen on {listener.host}:{listener.tcp}: {reason}") from error
     return bound
 
 

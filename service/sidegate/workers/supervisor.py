@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sidegate.config import Loaded
 from sidegate.contract.host import Log
 from sidegate.errors import ConfigError
 from sidegate.workers.lifeline import Ready
 from sidegate.workers.process import Process
+
+if TYPE_CHECKING:
+    from sidegate.workers.sockets import Sockets
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that died is started again; they double while it dies young."""
@@ -30,9 +33,9 @@ FAILED = 1
 class Supervisor:
     """`run` returns when all is over."""
 
-    def __init__(self, loaded: Loaded, sockets: Sequence[socket.socket], log: Log) -> None:
+    def __init__(self, loaded: Loaded, sockets: Sockets, log: Log) -> None:
         self._loaded = loaded
-        self._sockets = list(sockets)
+        self._sockets = sockets
         self._log = log
         self._workers = [Process(number) for number in range(loaded.settings.workers)]
         self._stopping = asyncio.Event()
@@ -77,7 +80,7 @@ class Supervisor:
         if self._stopping.is_set():
             return None
         try:
-            await worker.start(self._loaded, self._sockets)
+            await worker.start(self._loaded, self._sockets.all)
         except OSError as error:
             self._log.write("worker_not_started", {"worker": worker.number, "error": error.strerror})
             return None
@@ -110,8 +113,7 @@ class Supervisor:
     async def _end(self) -> bool:
         """All drain, each by itself; the listening sockets are theirs alone from here on. Whether all ended well."""
         self._stopping.set()
-        for made in self._sockets:
-            made.close()
+        self._sockets.close()
         alive = [worker for worker in self._workers if worker.begun and worker.code is None]
         self._tell(signal.SIGTERM)
         try:
@@ -127,11 +129,11 @@ def supervise(loaded: Loaded, announce: Callable[[Sequence[str]], None]) -> int:
     """Serve with the workers of the config, until SIGINT, SIGTERM or SIGHUP. `announce` gets lines for the terminal."""
     from sidegate.contract.host import SystemClock
     from sidegate.telemetry.logs import JsonLog
-    from sidegate.workers.sockets import bind
+    from sidegate.workers.sockets import Sockets
 
     if sys.platform == "win32":
         raise ConfigError("workers", "more than one needs a POSIX system")
-    sockets = bind(loaded.settings.listen, "listen")
+    sockets = Sockets(loaded.settings.listen, "listen")
     log = JsonLog(sys.stdout.buffer, SystemClock())
     return asyncio.run(Supervisor(loaded, sockets, log).run(lambda ready: announce(lines(ready))))
 

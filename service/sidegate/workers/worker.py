@@ -35,11 +35,14 @@ def main(descriptor: int) -> int:
 
 
 def own(task: Task) -> Loaded:
-    """The config as it is for this worker: its admin listener has a port of its own, so that each can be scraped."""
+    """The config as it is for this worker: its admin listener has a port, and a socket, of its own, so that each can be
+    scraped."""
     settings = task.loaded.settings
     admin = settings.admin
-    if admin is not None and admin.port:
-        settings = changed(settings, admin=changed(admin, port=admin.port + task.number))
+    if admin is not None and task.number:
+        port = admin.tcp + task.number if admin.tcp else admin.port
+        unix = admin.unix and changed(admin.unix, path=f"{admin.unix.path}.{task.number}")
+        settings = changed(settings, admin=changed(admin, port=port, unix=unix))
     return replace(task.loaded, settings=settings)
 
 
