@@ -31,7 +31,7 @@ from sidegate.cli import main
 from sidegate.commands.usage_table import lines
 from sidegate.errors import BadRequest, SidegateError
 from sidegate.ledger import report_file, sqlite_database
-from sidegate.ledger import reporter as reporter_module
+from sidegate.ledger import asking as asking_module
 from sidegate.ledger.database import Database, Interrupted, Unavailable
 from sidegate.ledger.opening import open_database
 from sidegate.ledger.report import MAX_ROWS, Key, Report, Sums, run
@@ -535,7 +535,7 @@ def test_a_report_that_nobody_wants_any_more_is_stopped(many: str, monkeypatch: 
 
 
 async def test_a_report_that_takes_too_long_is_a_503(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter_module, "REPORT_SECONDS", -1.0)
+    monkeypatch.setattr(asking_module, "ASKED_SECONDS", -1.0)
     reporter = Reporter(many)
     with pytest.raises(SidegateError) as caught:
         await reporter.report(asked(by="end_user"))
@@ -548,14 +548,14 @@ async def test_who_leaves_stops_the_report_and_too_many_are_refused(
 ) -> None:
     running, stopped = Event(), Event()
 
-    def endless(url: str, query: Query, over: Callable[[], bool]) -> Report:
+    def endless(url: str, work: object, over: Callable[[], bool]) -> Report:
         running.set()
         while not over():
             time.sleep(0.001)
         stopped.set()
         raise Interrupted
 
-    monkeypatch.setattr(reporter_module, "report_from", endless)
+    monkeypatch.setattr(asking_module, "asked", endless)
     reporter = Reporter(f"sqlite:///{tmp_path}/ledger.db")
     tasks = [asyncio.create_task(reporter.report(asked())) for _ in range(MAX_ASKED)]
     await asyncio.to_thread(running.wait, 5)

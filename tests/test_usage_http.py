@@ -11,9 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidegate.ledger import reporter as reporter_module
-from sidegate.ledger.report import Report
-from sidegate.ledger.report_query import Query
+from sidegate.ledger import asking as asking_module
+from sidegate.ledger.database import Database
 from sidegate.testing import Running, demo_config, gateway
 from tests.stores import Store
 
@@ -124,14 +123,14 @@ async def test_other_calls_go_on_while_a_report_is_made(
     http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running_report, let = Event(), Event()
-    real = reporter_module.report_from
+    real = asking_module.asked
 
-    def slow(url: str, query: Query, over: Callable[[], bool]) -> Report:
+    def slow(url: str, work: Callable[[Database], object], over: Callable[[], bool]) -> object:
         running_report.set()
         let.wait(10)
-        return real(url, query, over)
+        return real(url, work, over)
 
-    monkeypatch.setattr(reporter_module, "report_from", slow)
+    monkeypatch.setattr(asking_module, "asked", slow)
     async with gateway(served()) as running:
         asking = asyncio.create_task(http.get(f"{running.url}/v1/usage?by=caller", headers=key("ann")))
         await asyncio.to_thread(running_report.wait, 5)

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import BudgetAllowance, Call, nano_usd, time_zone
+from sidegate.contract import BudgetAllowance, BudgetLimit, Call, nano_usd, time_zone
 
 BUCKETS: Final = 12
 """A rolling window moves in steps of a twelfth of itself."""
@@ -51,7 +51,7 @@ class Ready:
         self.name = budget.name
         self.hard = budget.hard
         self.limit = _nano(budget)
-        self._per = budget.per
+        self.per = budget.per
         self._period = budget.period
         self._zone = _zone(budget)
         self._exact = frozenset(name for name in budget.models if not name.endswith("*"))
@@ -63,7 +63,7 @@ class Ready:
 
     def subjects(self, call: Call) -> Iterator[str]:
         """Whose share a call takes from: one, or one for each of its caller's tags. Nobody is a subject too."""
-        for values in product(*(_values(by, call) for by in self._per)):
+        for values in product(*(_values(by, call) for by in self.per)):
             yield msgspec.json.encode(values).decode()
 
     def period(self, now: datetime) -> tuple[str, str]:
@@ -76,6 +76,31 @@ class Ready:
         else:
             name = (local.date() - timedelta(days=local.weekday() if self._period == "week" else 0)).isoformat()
         return name, name
+
+    def resets(self, now: datetime) -> datetime | None:
+        """When the period ends that a moment belongs to, UTC; a rolling one has no end."""
+        if isinstance(self._period, Rolling):
+            return None
+        day = now.astimezone(self._zone).date()
+        if self._period == "month":
+            day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+        else:
+            day += timedelta(days=7 - day.weekday() if self._period == "week" else 1)
+        return datetime(day.year, day.month, day.day, tzinfo=self._zone).astimezone(UTC)
+
+    def stands(self, now: datetime, subject: str | None = None) -> BudgetLimit:
+        """What it allows at a moment."""
+        period, since = self.period(now)
+        return BudgetLimit(
+            budget=self.name,
+            subject=subject,
+            per=self.per,
+            period=period,
+            since=since,
+            limit=self.limit,
+            hard=self.hard,
+            resets_at=self.resets(now),
+        )
 
 
 def _rolling(now: datetime, hours: int) -> tuple[str, str]:
@@ -99,6 +124,11 @@ def _values(by: By, call: Call) -> tuple[str, ...]:
         "route": call.route,
     }
     return (_text(found[by] or ""),)
+
+
+def subject(*values: str) -> str:
+    """Whose share it is, as the ledger has it."""
+    return msgspec.json.encode([_text(value) for value in values]).decode()
 
 
 def _text(value: str) -> str:

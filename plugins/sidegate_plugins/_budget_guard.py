@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import lru_cache
 from typing import TypeAlias
 
-from sidegate.contract import NANO, NOTHING, Call, Claim, Host, Model, Rates, Standing, spent
+from sidegate.contract import NANO, NOTHING, BudgetLimit, Call, Caller, Claim, Host, Model, Rates, Standing, spent
 from sidegate.errors import Refusal, SidegateError
-from sidegate_plugins._budget import Budget, Ready, allowed
+from sidegate_plugins._budget import Budget, By, Ready, allowed, subject
 from sidegate_plugins._budget_bound import bound, bounded
 
 Find: TypeAlias = Callable[[str, str], Rates | None]
@@ -16,6 +17,9 @@ Find: TypeAlias = Callable[[str, str], Rates | None]
 
 Places: TypeAlias = tuple[tuple[Ready, str, str, str], ...]
 """Of one call: budget, subject, period and the first period that counts."""
+
+MOST_BEARERS = 1024
+"""Callers with budgets of their own that are remembered, for whoever administers."""
 
 REMAINING = "x-sidegate-budget-remaining-usd"
 WARNING = "x-sidegate-budget-warning"
@@ -33,6 +37,8 @@ class Budgets:
         self.host = host
         self.find = find
         self._allowed = lru_cache(1024)(allowed)
+        self._bearers: dict[str, Caller] = {}
+        """Callers whose allowance has brought budgets, by key or name."""
         self._warnings = host.metrics.counter("budget_warnings", "Calls over a soft budget.", ("budget",))
         self._refusals = host.metrics.counter("budget_refusals", "Calls refused by a hard budget.", ("budget",))
         self._overshoots = host.metrics.counter(
@@ -54,12 +60,35 @@ class Budgets:
         covering = [budget for budget in self._budgets if budget.covers(call.model)]
         caller = call.caller
         if caller.allowance is not None and caller.allowance.budgets:
-            covering += self._allowed(caller.allowance.budgets, "caller" if caller.key_id is None else "key")
+            covering += self._brought(caller)
+            self._remember(caller)
         if not covering:
             return None
         now = self.host.clock.now()
         places = tuple((each, who, *each.period(now)) for each in covering for who in each.subjects(call))
         return Account(self, call, places)
+
+    def limits(self, now: datetime, caller: Caller | None) -> list[BudgetLimit]:
+        """What all allow that are known here; or those of this caller."""
+        if caller is not None:
+            return self._of_bearer(caller, now)
+        own = [budget.stands(now) for budget in self._budgets]
+        return own + [limit for each in self._bearers.values() for limit in self._of_bearer(each, now)]
+
+    def _of_bearer(self, caller: Caller, now: datetime) -> list[BudgetLimit]:
+        who = subject(caller.name if caller.key_id is None else caller.key_id)
+        return [budget.stands(now, who) for budget in self._brought(caller)]
+
+    def _brought(self, caller: Caller) -> tuple[Ready, ...]:
+        allowance = caller.allowance
+        return () if allowance is None else self._allowed(allowance.budgets, _by(caller))
+
+    def _remember(self, caller: Caller) -> None:
+        """The last ones: there is no end of tokens."""
+        name = caller.key_id or caller.name
+        if name not in self._bearers and len(self._bearers) >= MOST_BEARERS:
+            del self._bearers[next(iter(self._bearers))]
+        self._bearers[name] = caller
 
     def refused(self, standing: Standing) -> Refusal:
         """What the client is told. It is final: the same call has no better luck until the period is over."""
@@ -88,6 +117,10 @@ class Budgets:
         self._overshoots.add(budget=name)
         fields = {"call": call.id, "budget": name, "held_nano_usd": held, "cost_nano_usd": cost}
         self.host.log.write("budget_overshoot", fields)
+
+
+def _by(caller: Caller) -> By:
+    return "caller" if caller.key_id is None else "key"
 
 
 class Account:

@@ -6,7 +6,7 @@ whatever may answer in the provider's place or ask it twice (a cache, a repair),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -15,7 +15,21 @@ from typing import Annotated, ClassVar, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from sidegate.contract import NANO, Attempt, Call, Chunk, Enforced, Handler, Host, Plugin, Rates, Reply, billed
+from sidegate.contract import (
+    NANO,
+    Attempt,
+    BudgetLimit,
+    Call,
+    Caller,
+    Chunk,
+    Enforced,
+    Handler,
+    Host,
+    Plugin,
+    Rates,
+    Reply,
+    billed,
+)
 from sidegate_plugins._budget import Budget
 from sidegate_plugins._budget_guard import Budgets
 
@@ -90,6 +104,9 @@ class Cost(Plugin[Settings]):
             return await self._told(call, handler)
         finally:
             account.closed(self._spent(call)[0])
+
+    def budgets(self, now: datetime, caller: Caller | None = None) -> Sequence[BudgetLimit]:
+        return self._budgets.limits(now, caller)
 
     async def _told(self, call: Call, handler: Handler) -> Reply:
         if call.streams:

@@ -15,6 +15,8 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Reply
 from sidegate.errors import Cancelled, Ending, Refusal
+from sidegate.in_flight import InFlight, in_flight, own_in_flight
+from sidegate.ledger.rows import Settled
 from sidegate.ledger.store import Ledger
 from sidegate.live import Live, LiveCall
 from sidegate.records import send
@@ -24,6 +26,10 @@ CANCEL_SECONDS = 5.0
 """How long a cancellation is waited for before it is answered as still under way."""
 MOST_LISTED = 1000
 """Calls that another gateway tells of."""
+
+
+_row_decoder = msgspec.json.Decoder(InFlight)
+_rows_decoder = msgspec.json.Decoder(list[InFlight])
 
 
 class Calls:
@@ -70,6 +76,38 @@ class Calls:
         rows.sort(key=lambda row: str(row["started_at"]))
         return msgspec.json.encode({"object": "list", "data": rows, "complete": heard.complete})
 
+    # --- for whoever administers --------------------------------------------------------------------------------------
+
+    def here(self) -> list[InFlight]:
+        """Those of all callers in this process, oldest first."""
+        return [in_flight(running.call, self._clock) for running in self._live.all()]
+
+    async def everywhere(self) -> tuple[list[InFlight], bool]:
+        """Those of all gateways, oldest first; and whether that is all there are."""
+        rows = self.here()
+        heard = await self._signals.ask(Question("any_calls", ""), first=False)
+        for answer in heard.answers:
+            rows += _rows_decoder.decode(answer)
+        return sorted(rows, key=lambda row: row.id), heard.complete
+
+    async def find_any(self, wanted: str) -> InFlight | Settled:
+        """One of any caller, in flight wherever, or as the ledger has it."""
+        running = self._live.get(wanted)
+        if running is not None:
+            return in_flight(running.call, self._clock)
+        found = await self._ledger.call(wanted)
+        if found is not None:
+            return found
+        answer = await self._elsewhere(Question("any_call", "", wanted), "There is no such call.")
+        return _row_decoder.decode(answer)
+
+    async def stop_any(self, wanted: str) -> bytes:
+        """Stop one of any caller, wherever. Answers when it has ended."""
+        running = self._live.get(wanted)
+        if running is not None:
+            return await self._stopped(running)
+        return await self._elsewhere(Question("any_cancel", "", wanted), "There is no such call in flight.")
+
     async def _elsewhere(self, question: Question, absent: str) -> bytes:
         heard: Heard = await self._signals.ask(question, first=True)
         if heard.answers:
@@ -95,6 +133,18 @@ class Calls:
                     return None
                 claim()
                 return await self._stopped(running)
+            case "any_calls":
+                found = self.here()
+                return msgspec.json.encode(found[:MOST_LISTED]) if found else None
+            case "any_call":
+                running = self._live.get(question.call)
+                return None if running is None else msgspec.json.encode(in_flight(running.call, self._clock))
+            case "any_cancel":
+                running = self._live.get(question.call)
+                if running is None:
+                    return None
+                claim()
+                return await self._stopped(running)
 
     # --- this gateway's own -------------------------------------------------------------------------------------------
 
@@ -104,12 +154,12 @@ class Calls:
     def _rows(self, caller: str, asking: Call | None = None) -> list[dict[str, Any]]:
         """The calls in flight of whoever asks, without the asking itself."""
         own = self._own(caller).values()
-        return [_in_flight(running.call, self._clock) for running in own if running.call is not asking]
+        return [own_in_flight(running.call, self._clock) for running in own if running.call is not asking]
 
     async def _one(self, caller: str, wanted: str) -> bytes | None:
         running = self._own(caller).get(wanted)
         if running is not None:
-            return msgspec.json.encode(_in_flight(running.call, self._clock))
+            return msgspec.json.encode(own_in_flight(running.call, self._clock))
         found = await self._ledger.call(wanted)
         if found is None or found[0].caller != caller:
             return None
@@ -122,20 +172,3 @@ class Calls:
         ending = running.reply.ending.value if running.reply is not None else None
         body = {"id": running.call.id, "state": "in_flight" if ending is None else "ended", "ending": ending}
         return msgspec.json.encode(body)
-
-
-def _in_flight(call: Call, clock: Clock) -> dict[str, Any]:
-    attempt = call.attempts[-1] if call.attempts else None
-    return {
-        "id": call.id,
-        "state": "in_flight",
-        "operation": call.operation,
-        "model": call.model,
-        "delivery": call.delivery,
-        "end_user": call.end_user,
-        "provider": attempt.provider if attempt else None,
-        "attempts": len(call.attempts),
-        "started_at": msgspec.to_builtins(call.started_at),
-        "duration": clock.monotonic() - call.started,
-        "first_token": None if call.notes.first_token is None else call.notes.first_token - call.started,
-    }

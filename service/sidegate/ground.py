@@ -84,6 +84,8 @@ class Ground:
         self.responses = Responses(kept.url, {}, clock, server.unknown_responses)
         self.created = int(clock.now().timestamp())
         self.started = False
+        self.reload_error: str | None = None
+        """Why the last reload failed, in one line."""
         self._serving: Serving | None = None
         self._former: list[Serving] = []
         self.jobs = self._jobs(settings)

@@ -69,6 +69,7 @@ class PluginFrame:
         return self.layer.watches_only
 
     def reported(self, error: Exception) -> None:
+        self.call.notes.marks.append((self.layer.name, "failed"))
         self.layer.reported(error)
 
     async def handle(self, call: Call) -> Reply:
@@ -109,10 +110,15 @@ class PluginFrame:
         """What the plugin asked of the chunks ends with it."""
         own = self.own + self._clock() - self.since
         self.since = 0.0
-        del self.call.stages[self.mark :]
+        stages = self.call.stages
         notes = self.call.notes
         notes.frame = outer
         name = self.layer.name
+        if len(stages) > self.mark:
+            notes.marks.append((name, tuple(map(type, stages[self.mark :]))))
+            del stages[self.mark :]
+        if self.reply is None and self.failure is None:
+            notes.marks.append((name, "turned"))
         notes.plugin_seconds[name] = notes.plugin_seconds.get(name, 0.0) + own
 
 
@@ -141,7 +147,7 @@ class _GuardLayer(_Layer):
             if not _overdue(frame):
                 raise
             error = PluginError(self.name, overdue=True)
-            self.reported(error)
+            frame.reported(error)
             raise error from None
         except SidegateError as error:
             if error is not frame.failure and error.plugin is None:
@@ -150,7 +156,7 @@ class _GuardLayer(_Layer):
         except Exception as error:
             if error is frame.failure:
                 raise
-            self.reported(error)
+            frame.reported(error)
             raise PluginError(self.name) from error
         finally:
             frame.leave(outer)
@@ -178,10 +184,10 @@ class _ObserverLayer(_Layer):
         except asyncio.CancelledError:
             if not _overdue(frame):
                 raise
-            self.reported(PluginError(self.name, overdue=True))
+            frame.reported(PluginError(self.name, overdue=True))
         except Exception as error:
             if error is not frame.failure:
-                self.reported(error)
+                frame.reported(error)
 
     async def _once(self, call: Call, frame: PluginFrame) -> Reply:
         if frame.failure is not None:

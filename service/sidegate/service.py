@@ -22,6 +22,7 @@ from sidegate.loader import LoadedPipeline, inherit, load, start, stop
 from sidegate.pipeline import chain
 from sidegate.prices.book import PriceBook
 from sidegate.records import answer_models, answer_usage
+from sidegate.telemetry.trails import NO_NAMES, Names
 from sidegate.upstream.catalogue import make_circuits, make_upstreams
 from sidegate.upstream.choice import Catalogue
 from sidegate.upstream.fetching import FETCHES, KEEPING
@@ -51,6 +52,7 @@ class Service:
         `ConfigError`; opens nothing."""
         self.ground = ground
         self.loaded = loaded
+        self.loaded_at = ground.clock.now()
         self.settings = settings = loaded.settings
         self.number = 1 if before is None else before.number + 1
         self.told: list[str] = []

@@ -10,9 +10,11 @@ import msgspec
 
 from sidegate.commands.check import made
 from sidegate.commands.table import table
-from sidegate.config import Loaded, mask, secrets_in
-from sidegate.loader import LoadedPipeline, LoadedPlugin, Plugins
+from sidegate.config import Loaded, mask
+from sidegate.loader import LoadedPipeline, Plugins
 from sidegate.settings import Choice, Listener, Provider, Target, as_choice
+from sidegate.shown import plugin as shown_plugin
+from sidegate.shown import plugin_secrets
 
 
 def run(path: Path, as_json: bool) -> int:
@@ -29,7 +31,7 @@ def run(path: Path, as_json: bool) -> int:
 def explain(loaded: Loaded, plugins: Plugins) -> dict[str, Any]:
     """The config as plain data without secrets."""
     settings = loaded.settings
-    secrets = loaded.secrets | _plugin_secrets(plugins)
+    secrets = loaded.secrets | plugin_secrets(plugins)
     return {
         "config": str(loaded.path),
         "listen": _address(settings.listen),
@@ -53,13 +55,6 @@ def explain(loaded: Loaded, plugins: Plugins) -> dict[str, Any]:
     }
 
 
-def _plugin_secrets(plugins: Plugins) -> set[str]:
-    """Those that stand in converted settings: some came from files only the loader has read."""
-    pipelines = plugins.values()
-    every = [plugin for pipeline in pipelines for plugin in (*pipeline.plugins, *pipeline.attempt)]
-    return {secret for plugin in every for secret in secrets_in(_settings(plugin))}
-
-
 def _address(listener: Listener) -> str:
     said = []
     if listener.tcp is not None:
@@ -76,27 +71,9 @@ def _address(listener: Listener) -> str:
 
 def _pipeline(pipeline: LoadedPipeline, secrets: Collection[str]) -> dict[str, Any]:
     return {
-        "plugins": [_plugin(plugin, secrets) for plugin in pipeline.plugins],
-        "attempt": [_plugin(plugin, secrets) for plugin in pipeline.attempt],
+        "plugins": [shown_plugin(plugin, secrets) for plugin in pipeline.plugins],
+        "attempt": [shown_plugin(plugin, secrets) for plugin in pipeline.attempt],
     }
-
-
-def _plugin(loaded: LoadedPlugin, secrets: Collection[str]) -> dict[str, Any]:
-    return {
-        "name": loaded.name,
-        "kind": "observer" if loaded.plugin.fails_open else "guard",
-        "class": f"{type(loaded.plugin).__module__}:{type(loaded.plugin).__qualname__}",
-        "settings": mask(_settings(loaded), secrets),
-    }
-
-
-def _settings(loaded: LoadedPlugin) -> dict[str, Any]:
-    """As they were converted, with every default."""
-    settings = loaded.plugin.settings
-    if settings is None:
-        return {}
-    plain: dict[str, Any] = msgspec.to_builtins(settings, str_keys=True, enc_hook=str)
-    return plain
 
 
 def _targets(name: str, leads: Choice | tuple[Target, ...]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import Raw
 
@@ -20,6 +20,9 @@ from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.stages import Change, Chunks, Edit, Ender, Hold, See, Stage, Tap
 from sidegate.contract.timeouts import Patience, TimeoutChanges
 from sidegate.errors import Cancelled, Ending, SidegateError
+
+Mark: TypeAlias = "tuple[str, str | tuple[type[Stage], ...]]"
+"""A plugin's name, and what it did: a word for it, or the kinds of stages it asked for."""
 
 
 class Outlet(Protocol):
@@ -57,6 +60,8 @@ class Notes:
     attempts: list[Attempt] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     plugin_seconds: dict[str, float] = field(default_factory=dict)
+    marks: list[Mark] = field(default_factory=list)
+    """What plugins did besides passing the call on; the core's, for its trail."""
     visible: list[Callable[[str], bool]] = field(default_factory=list)
     price: Callable[[Attempt], int | None] | None = None
     """Nano-USD of an attempt that is over; `None` where that is unknown. The core settles by it."""
@@ -150,7 +155,7 @@ class Call:
 
     @property
     def peer(self) -> Peer | None:
-        """Who the other end of the connection has proved to be, by a TLS certificate; `None` without one."""
+        """Who the other end of the connection has proved to be: by a TLS certificate, or through a Unix socket."""
         return self.asked.peer
 
     @property
@@ -248,6 +253,8 @@ class Call:
             yield held
         finally:
             if held in self._stages:
+                if self.notes.frame is not None:
+                    self.notes.marks.append((self.notes.frame.name, tuple(map(type, self._stages[position:]))))
                 del self._stages[self._stages.index(held) :]
 
     def waiting(self) -> AbstractContextManager[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from sidegate.errors import SidegateError
@@ -58,6 +59,25 @@ class Standing:
     def remaining(self) -> int:
         """What is left for other calls while this one holds its claim; 0 where nothing is."""
         return max(0, self.claim.limit - self.used - (self.claim.amount if self.granted else 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLimit:
+    """What a budget allows in the period a moment belongs to; what was spent of it is the ledger's to know."""
+
+    budget: str
+    """Its name, as in its claims."""
+    subject: str | None = None
+    """Of whom alone, as in its claims; `None`: of each subject that has spent of it."""
+    per: tuple[str, ...] = ()
+    """What subjects are told apart by, such as `caller`."""
+    period: str
+    since: str
+    """The first period that counts, as in its claims."""
+    limit: int
+    hard: bool = True
+    resets_at: datetime | None = None
+    """When the period ends; `None` where it rolls."""
 
 
 class Reservations(Protocol):

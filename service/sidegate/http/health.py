@@ -7,6 +7,7 @@ from prometheus_async.aio.web import server_stats
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from sidegate.http.administration import add_administration
 from sidegate.http.admin_keys import add_keys
 from sidegate.http.guard import guard
 from sidegate.http.outermost import outermost
@@ -55,6 +56,7 @@ def make_admin_app(service: Service) -> web.Application:
     app.router.add_get("/metrics", metrics)
     add_usage(app, service)
     add_keys(app, service)
+    add_administration(app, service)
     return app
 
 

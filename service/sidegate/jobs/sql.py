@@ -77,7 +77,7 @@ class SqlJobs:
     async def runs(self, id: str) -> list[Run]:
         return await self._reading.run(partial(sql_ask.runs, id=id))
 
-    async def page(self, caller: str, state: str | None, after: str | None, limit: int) -> list[Job]:
+    async def page(self, caller: str | None, state: str | None, after: str | None, limit: int) -> list[Job]:
         return await self._reading.run(partial(sql_ask.page, caller=caller, state=state, after=after, limit=limit))
 
     async def cancel(self, id: str, now: str, keep_until: str) -> Job | None:

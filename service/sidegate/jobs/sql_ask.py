@@ -57,14 +57,18 @@ def runs(database: Database, *, id: str) -> list[Run]:
     return [Run(*row) for row in database.execute(_RUNS, (id,)).fetchall()]
 
 
-def page(database: Database, *, caller: str, state: str | None, after: str | None, limit: int) -> list[Job]:
-    terms, values = ["caller = ?", "state <> 'removed'"], [caller]
+def page(database: Database, *, caller: str | None, state: str | None, after: str | None, limit: int) -> list[Job]:
+    terms, values = ["state <> 'removed'"], []
+    if caller is not None:
+        terms.append("caller = ?")
+        values.append(caller)
     if state is not None:
         terms.append("state = ?")
         values.append(state)
     if after is not None:
-        terms.append("(created_at, id) < (SELECT created_at, id FROM jobs WHERE id = ? AND caller = ?)")
-        values += [after, caller]
+        mine = "" if caller is None else " AND caller = ?"
+        terms.append(f"(created_at, id) < (SELECT created_at, id FROM jobs WHERE id = ?{mine})")
+        values += [after] if caller is None else [after, caller]
     sql = f"SELECT {_SHOWN} FROM jobs WHERE {' AND '.join(terms)} ORDER BY created_at DESC, id DESC LIMIT {limit}"
     return [read_job(row) for row in database.execute(sql, values).fetchall()]
 

@@ -45,8 +45,8 @@ class JobStore(Protocol):
 
     async def get(self, id: str) -> Job | None: ...
     async def runs(self, id: str) -> list[Run]: ...
-    async def page(self, caller: str, state: str | None, after: str | None, limit: int) -> list[Job]:
-        """A caller's own, newest first."""
+    async def page(self, caller: str | None, state: str | None, after: str | None, limit: int) -> list[Job]:
+        """A caller's own, newest first; of all callers where it is `None`."""
         ...
 
     async def cancel(self, id: str, now: str, keep_until: str) -> Job | None:

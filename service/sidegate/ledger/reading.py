@@ -20,7 +20,13 @@ def read(database: Database, id: str) -> Settled | None:
         attempts = database.execute(_ATTEMPTS, (id,)).fetchall() if found else []
     if found is None:
         return None
-    return _row(CallRow, found), tuple(_row(AttemptRow, attempt) for attempt in attempts)
+    return call_row(found), tuple(_row(AttemptRow, attempt) for attempt in attempts)
+
+
+def call_row(columns: Row) -> CallRow:
+    """The fields of a call, in their order, as a database gives them."""
+    row: CallRow = _row(CallRow, columns)
+    return row
 
 
 def _row(kind: type[CallRow | AttemptRow], columns: Row) -> Any:

@@ -73,8 +73,8 @@ def read_query(parameters: Mapping[str, Sequence[str]], now: datetime, caller: s
         if name not in PARAMETERS:
             raise BadRequest(f"There is no parameter of this name; there are {', '.join(PARAMETERS)}.", param=name[:64])
     zone = _zone(_one(parameters, "timezone", "UTC"))
-    since = _moment(_one(parameters, "since", SINCE), "since", zone, now)
-    until = _moment(given, "until", zone, now) if (given := _one(parameters, "until", "")) else _within(now, zone)
+    since = moment(_one(parameters, "since", SINCE), "since", zone, now)
+    until = moment(given, "until", zone, now) if (given := _one(parameters, "until", "")) else _within(now, zone)
     if since >= until:
         raise BadRequest("`since` must lie before `until`.", param="since")
     return Query(
@@ -135,7 +135,7 @@ def _zone(name: str) -> ZoneInfo:
     raise BadRequest("No such time zone is known; expected a name such as Europe/Berlin, or UTC.", param="timezone")
 
 
-def _moment(text: str, name: str, zone: ZoneInfo, now: datetime) -> datetime:
+def moment(text: str, name: str, zone: ZoneInfo, now: datetime) -> datetime:
     """`7d`, `24h`, a date (its first moment in `zone`), or a date and time (in `zone`, where it names no offset)."""
     if ago := _AGO.fullmatch(text):
         try:

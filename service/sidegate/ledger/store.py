@@ -93,16 +93,16 @@ class NullLedger:
         from sidegate.ledger import money
         from sidegate.ledger.sqlite_file import open_memory
 
-        self._money = self._money or open_memory()
-        return money.reserve(self._money, call.id, claims)
+        self.money = self.money or open_memory()
+        return money.reserve(self.money, call.id, claims)
 
     def settle(self, call: CallRow, attempts: tuple[AttemptRow, ...]) -> None:
         if call.id in self._calls:
             return
-        if self._money is not None:
+        if self.money is not None:
             from sidegate.ledger import money
 
-            money.settle(self._money, call.id, call.cost_nano_usd)
+            money.settle(self.money, call.id, call.cost_nano_usd)
         self._calls[call.id] = (replace(call, settled_at=self._clock.now()), attempts)
         if len(self._calls) > self.KEPT:
             self._calls.popitem(last=False)
@@ -110,13 +110,17 @@ class NullLedger:
     async def call(self, id: str) -> Settled | None:
         return self._calls.get(id)
 
+    def kept(self) -> list[CallRow]:
+        """The calls that are remembered, in the order of their ends."""
+        return [call for call, _ in self._calls.values()]
+
     async def flush(self) -> None:
         """Nothing is durable here."""
 
     async def stop(self) -> None:
-        if self._money is not None:
-            self._money.close()
-            self._money = None
+        if self.money is not None:
+            self.money.close()
+            self.money = None
 
 
 def open_ledger(url: str, clock: Clock, batch_seconds: float, *, patient: bool = False) -> Ledger:

@@ -10,9 +10,12 @@ from msgspec import Struct
 
 
 class Question(Struct, frozen=True):
-    """What is asked in a caller's name. Whoever answers looks whose it is: another's does not exist."""
+    """What is asked in a caller's name. Whoever answers looks whose it is: another's does not exist.
 
-    about: Literal["calls", "call", "cancel"]
+    What begins with `any` is asked by whoever administers, and is of all callers.
+    """
+
+    about: Literal["calls", "call", "cancel", "any_calls", "any_call", "any_cancel"]
     caller: str
     call: str = ""
 

@@ -55,6 +55,11 @@ class Counts(Collector):
             found = self._children[labels] = Count()
         return found
 
+    def values(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Every number so far, by its labels."""
+        for labels, count in self._children.items():
+            yield labels, count.value
+
     def describe(self) -> Iterator[CounterMetricFamily]:
         yield self._family()
 
@@ -76,7 +81,7 @@ class Spreads(Collector):
         self, name: str, help: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
     ) -> None:
         self._told = name, help, tuple(labels)
-        self._bounds = tuple(bounds)
+        self.bounds = tuple(bounds)
         self._names = [*map(floatToGoString, bounds), "+Inf"]
         self._children: dict[tuple[str, ...], Spread] = {}
         registry.register(self)
@@ -85,8 +90,18 @@ class Spreads(Collector):
         """The values of these labels: kept by whoever asks often."""
         found = self._children.get(labels)
         if found is None:
-            found = self._children[labels] = Spread(self._bounds)
+            found = self._children[labels] = Spread(self.bounds)
         return found
+
+    def seen(self, *labels: str) -> Spread | None:
+        """The values of these labels, where there are any."""
+        return self._children.get(labels)
+
+    def summed(self) -> list[int]:
+        """How many values of all labels fell into each bucket."""
+        if not self._children:
+            return [0] * (len(self.bounds) + 1)
+        return [sum(each) for each in zip(*(spread.counts for spread in self._children.values()), strict=True)]
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         yield self._family()
