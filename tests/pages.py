@@ -63,7 +63,7 @@ def commands(page: Path) -> Iterator[str]:
     for block in _blocks(page):
         if block.checked and block.language in ("sh", "console", "shell", "bash"):
             for line in block.text.replace("\\\n", " ").splitlines():
-                yield line.removeprefix("$ ").partition(" #")[0].strip()
+                yield line.removeprefix("$ ").partition(" #")[0].partition(" > ")[0].strip()
     yield from inline(page)
 
 
