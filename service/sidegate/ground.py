@@ -7,6 +7,7 @@ it, so that no limit begins anew, no connection is lost and nothing that was cou
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,7 @@ from sidegate.contract.host import Clock, Log
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
 from sidegate.counters.opening import Counters
+from sidegate.errors import Refusal
 from sidegate.keys.desk import Desk
 from sidegate.keys.opening import open_keys
 from sidegate.keys.ring import KeyRing
@@ -29,6 +31,7 @@ from sidegate.responses.desk import Responses
 from sidegate.settings import Settings
 from sidegate.signals.opening import open_signals
 from sidegate.telemetry.metrics import Metrics
+from sidegate.telemetry.reloads import Reloaded, Reloads
 from sidegate.telemetry.trails import Names, Trails
 from sidegate.upstream.choice import UNKNOWN, Catalogue
 from sidegate.upstream.client import Client
@@ -52,6 +55,10 @@ class Serving(Protocol):
 
     def known(self, pipeline: str) -> Handler: ...
     def names(self, route: str) -> Names: ...
+
+
+async def _cannot(why: str) -> Reloaded:
+    raise Refusal(503, "not_reloadable", "Nothing here can read a config again.")
 
 
 class Ground:
@@ -86,6 +93,10 @@ class Ground:
         self.started = False
         self.reload_error: str | None = None
         """Why the last reload failed, in one line."""
+        self.reloads = Reloads(self.metrics.registry, clock.now())
+        """Which config is in force, and what became of the last try to replace it."""
+        self.reload: Callable[[str], Awaitable[Reloaded]] = _cannot
+        """Read the config again; told who asks. Set by the gateway. Raises `Refusal`."""
         self._serving: Serving | None = None
         self._former: list[Serving] = []
         self.jobs = self._jobs(settings)

@@ -19,10 +19,15 @@ from sidegate.wire.dialect import Assembler, Dialect, Encoder, Envelope
 class Sink(Protocol):
     """Carries bytes to whoever reads: an HTTP response, a job's record, nobody."""
 
-    blocked_since: float
-    """Monotonic seconds since when a write waits for the reader; 0 while none does."""
-    quiet_since: float
-    """Monotonic seconds of the last sign of life; 0 where none is waited for."""
+    @property
+    def blocked_since(self) -> float:
+        """Monotonic seconds since when a write waits for the reader; 0 while none does."""
+        ...
+
+    @property
+    def quiet_since(self) -> float:
+        """Monotonic seconds of the last sign of life; 0 where none is waited for."""
+        ...
 
     async def write(self, data: bytes) -> None:
         """Returns when the reader has room."""

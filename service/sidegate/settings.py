@@ -14,7 +14,10 @@ from sidegate.listener_settings import Tls as Tls
 from sidegate.provider_settings import Circuit as Circuit
 from sidegate.provider_settings import Provider as Provider
 from sidegate.provider_settings import Retry as Retry
+from sidegate.reload_settings import Reload as Reload
 from sidegate.shared.address import check_url
+from sidegate.socket_settings import Sockets as Sockets
+from sidegate.stream_settings import Streams as Streams
 from sidegate.strict import Name as Name
 from sidegate.strict import Strict as Strict
 
@@ -119,18 +122,27 @@ class Route(Strict, frozen=True, kw_only=True):
     operations: Annotated[
         tuple[
             Literal[
-                "chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs", "responses"
+                "chat",
+                "text_completion",
+                "embeddings",
+                "count_tokens",
+                "models",
+                "calls",
+                "usage",
+                "jobs",
+                "responses",
+                "realtime",
             ],
             ...,
         ],
-        Meta(description="All if left out."),
+        Meta(description="All but `realtime` if left out."),
     ] = ()
     on_disconnect: Annotated[
         Literal["cancel", "drain", "continue"],
         Meta(description="A call whose client left: stopped; read on for its usage, trying nothing anew; or finished."),
     ] = "cancel"
     resumable: Annotated[
-        bool, Meta(description="Streams outlive their connection: each is a job, and its client may come back to it.")
+        bool, Meta(description="Streams outlive their connection: their client may come back for the rest.")
     ] = False
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
     default_model: Annotated[
@@ -250,8 +262,15 @@ class Settings(Strict, frozen=True, kw_only=True):
     server: Annotated[Server, Meta(description="Bounds on what clients may do.")] = field(default_factory=Server)
     ledger: Annotated[Ledger, Meta(description="Where the record of calls is kept.")] = field(default_factory=Ledger)
     issued_keys: Annotated[IssuedKeys, Meta(description="Keys that are issued.")] = field(default_factory=IssuedKeys)
+    reload: Annotated[Reload, Meta(description="How the config is read again.")] = field(default_factory=Reload)
     counters: Annotated[Counters, Meta(description="Where limits are counted.")] = field(default_factory=Counters)
     jobs: Annotated[Jobs | None, Meta(description="Accept jobs; null for none, `{}` for all defaults.")] = None
+    streams: Annotated[Streams, Meta(description="Streams of routes that are `resumable`.")] = field(
+        default_factory=Streams
+    )
+    sockets: Annotated[Sockets, Meta(description="WebSockets, where a route serves them.")] = field(
+        default_factory=Sockets
+    )
     providers: Annotated[dict[Name, Provider], Meta(description="Upstreams, by names of your choice.")]
     models: Annotated[
         dict[str, Choice | tuple[Target, ...]],

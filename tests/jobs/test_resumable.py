@@ -1,4 +1,4 @@
-"""Routes that are resumable: a stream is a job whose client reads along, and may come back."""
+"""Routes that are resumable and go on without their client: a stream is a job whose client reads along."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.jobs.ground import ANN, BOB, PATH, WORDS, Event, Told, body, config, 
 from tests.test_config import mistakes
 
 TEXT = "".join(WORDS)
-ROUTE: dict[str, Any] = {"routes": [{"name": "r", "pipeline": "main", "resumable": True}]}
+GOES_ON = {"name": "r", "pipeline": "main", "resumable": True, "on_disconnect": "continue"}
+ROUTE: dict[str, Any] = {"routes": [GOES_ON]}
 
 
 async def test_a_client_that_lost_its_connection_goes_on_where_it_was() -> None:
@@ -122,7 +123,7 @@ async def test_a_job_that_begins_anew_ends_a_stream_in_an_error_and_can_be_follo
 
 # --- the AI SDK's chats -----------------------------------------------------------------------------------------------
 
-CHATS = {"routes": [{"name": "r", "pipeline": "main", "resumable": True, "default_model": "m"}]}
+CHATS = {"routes": [{**GOES_ON, "default_model": "m"}]}
 
 
 def a_chat(chat: str = "chat-1", **said: Any) -> dict[str, Any]:

@@ -87,6 +87,12 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         found += [(route.prefix + "/v1/calls", calls, "GET"), (one, calls, "GET"), (one, cancel, "DELETE")]
     if "jobs" in served and service.jobs is not None:
         found += _jobs(service, route)
+    if route.resumable:
+        from sidegate.http.resumable import StreamEvents
+
+        found.append(
+            (route.prefix + "/v1/streams/{id:[0-9a-f]{32}}/events", StreamEvents(service, route).events, "GET")
+        )
     if "responses" in served:
         found += response_routes(service, route, handler)
     if "usage" in served:

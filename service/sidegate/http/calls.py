@@ -61,7 +61,7 @@ class CallEndpoint:
         self._sink = sink
         self._always_usage = dialect.name == "openai.responses" or not dialect.name.startswith("openai.")
         self.voice: Voice = voice or dialect
-        self._exchange = Exchange(service, route, handler, self.voice)
+        self.exchange = Exchange(service, route, handler, self.voice)
 
     @property
     def dialect(self) -> Dialect:
@@ -71,12 +71,12 @@ class CallEndpoint:
         """`placed` is what the path says in a dialect that is `in_path`."""
         asked, model, stream = await self.ask(request, placed)
         call, outlet, sink = self._made(request, asked, model, stream)
-        return await self._exchange.run(call, outlet, sink)
+        return await self.exchange.run(call, outlet, sink)
 
     async def serve(self, request: web.Request, asked: Asked, model: str, stream: bool) -> web.StreamResponse:
         """`answer`, where what came in has been read."""
         call, outlet, sink = self._made(request, asked, model, stream)
-        return await self._exchange.run(call, outlet, sink)
+        return await self.exchange.run(call, outlet, sink)
 
     def _made(
         self, request: web.Request, asked: Asked, model: str, stream: bool

@@ -110,6 +110,7 @@ class _InArray:
 class ArraySink(StreamSink):
     """A stream as a JSON array: each event is an element, sent when it comes."""
 
+    numbers = False
     _opened = False
 
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:

@@ -12,57 +12,18 @@ from aiohttp import web
 
 from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
-from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
-from sidegate.errors import SidegateError
+from sidegate.http.events import EventsOutlet, EventsSink, Reader, plain_asked
 from sidegate.http.exchange import Exchange
-from sidegate.http.jobs import Asking, Jobs, plain_asked
-from sidegate.http.replies import reply_headers
-from sidegate.http.sinks import StreamSink
+from sidegate.http.jobs import Asking, Jobs
 from sidegate.jobs import frames
 from sidegate.jobs.frames import START
 from sidegate.jobs.job import Job
 from sidegate.jobs.reading import Reading
-from sidegate.outlet import BufferOutlet, StreamOutlet
 from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire.own import Own
-
-
-class EventsSink(StreamSink):
-    """Its sign of life is a line, and no block of lines: where ids are, some clients take that for an event."""
-
-    def __init__(self, request: web.Request, clock: Clock, *, comments: bool) -> None:
-        super().__init__(request, clock, comments=comments)
-        self._ping = b": ping\n" if comments else b""
-
-
-class EventsOutlet(BufferOutlet):
-    """Events out as they are: they have passed their pipeline when the job ran."""
-
-    def __init__(self, sink: StreamSink, clock: Clock) -> None:
-        super().__init__("sidegate", None, clock)
-        self.sink = sink
-        self.over = False
-        """There is nothing to read any more."""
-
-    async def chunks(self, chunks: list[Chunk]) -> None:
-        self._begin()
-        await self.sink.write(b"".join([chunk.raw or b"" for chunk in chunks]))
-
-
-class Reader(Exchange):
-    """204 where there is nothing to read any more."""
-
-    async def _finish(
-        self, error: SidegateError | None, call: Call, outlet: StreamOutlet | BufferOutlet, sink: StreamSink | None
-    ) -> web.StreamResponse:
-        if error is None and sink is not None and isinstance(outlet, EventsOutlet) and outlet.over:
-            sink.leave()
-            # What tells a browser not to come again.
-            return web.Response(status=204, headers=reply_headers(self._voice, call.id, call.reply_headers))
-        return await super()._finish(error, call, outlet, sink)
 
 
 class JobEvents:

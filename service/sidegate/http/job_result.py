@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ import msgspec
 
 from sidegate.errors import Refusal, SidegateError
 from sidegate.http.prefer import Prefer
-from sidegate.http.replies import Voice
+from sidegate.http.replies import Voice, when
 from sidegate.jobs import frames
 from sidegate.jobs.desk import RETRY_SECONDS, Desk
 from sidegate.jobs.frames import Position
@@ -38,15 +37,15 @@ def accepted(job: Job, body: bytes, prefix: str, prefer: Prefer) -> Answer:
     headers = {
         "Location": f"{prefix}/v1/jobs/{job.id}",
         "Preference-Applied": prefer.applied,
-        "Retry-After": str(RETRY_SECONDS),
         "Vary": "Prefer",
+        **when(RETRY_SECONDS),
     }
     return Answer(202, body, headers)
 
 
 def job_answer(job: Job, body: bytes) -> Answer:
     """How it stands, and when to ask again."""
-    return Answer(200, body, {"Cache-Control": "no-store", **({} if job.ended else _again())})
+    return Answer(200, body, {"Cache-Control": "no-store", **({} if job.ended else when(RETRY_SECONDS))})
 
 
 async def result(desk: Desk, job: Job, voice: Voice | None = None, *, applied: str = "") -> Answer:
@@ -79,7 +78,7 @@ def _failed(job: Job, voice: Voice | None, headers: dict[str, str]) -> Answer:
     cancelled = SidegateError("The job was cancelled.", status=499, code="cancelled", type="invalid_request_error")
     error = cancelled if job.error is None else read_failure(job.error).raised()
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        headers |= when(error.retry_after)
     voice = voice or DIALECTS[job.dialect]
     return Answer(error.status, voice.write_error(error, job.call_id or job.id), headers)
 
@@ -93,7 +92,3 @@ async def _frames(desk: Desk, job: Job) -> AsyncIterator[bytes]:
         for first, data in rows:
             at = (job.generation, first + data.count(b"\n\n") - 1)
             yield data
-
-
-def _again() -> dict[str, str]:
-    return {"Retry-After": str(RETRY_SECONDS)}

@@ -16,8 +16,8 @@ from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.reply import Reply
 from sidegate.http.calls import CallEndpoint
-from sidegate.http.job_events import EventsOutlet, EventsSink, Reader
-from sidegate.http.jobs import Asking, Jobs, plain_asked
+from sidegate.http.events import EventsOutlet, EventsSink, Reader, plain_asked
+from sidegate.http.jobs import Asking, Jobs
 from sidegate.jobs.desk import Desk, Wanted
 from sidegate.jobs.frames import START
 from sidegate.jobs.job import Job, read_failure

@@ -20,13 +20,13 @@ from sidegate.contract.ids import new_call_id
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
 from sidegate.errors import BadRequest, SidegateError
+from sidegate.http.accepting import streams_are_jobs
 from sidegate.http.calls import CallEndpoint, Placed
+from sidegate.http.events import plain_asked
 from sidegate.http.exchange import Exchange
-from sidegate.http.intake import check_head
 from sidegate.http.job_result import Answer, accepted, job_answer, result
 from sidegate.http.prefer import Prefer, read_prefer, read_urgency
 from sidegate.http.replies import Voice
-from sidegate.http.server import peer_of
 from sidegate.jobs.desk import Desk, Wanted
 from sidegate.outlet import BufferOutlet
 from sidegate.records import send
@@ -118,7 +118,7 @@ class JobEndpoint:
         self._endpoint = endpoint
         self._array = array
         # An array has no place for ids.
-        self._resumable = route.resumable and not array
+        self._resumable = route.resumable and streams_are_jobs(service, route) and not array
         self._kept = KEPT | {name.lower() for name in self._jobs.desk.settings.headers}
 
     async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
@@ -235,16 +235,6 @@ class JobRecords:
     async def _answer(self, request: web.Request, verb: Verb) -> web.StreamResponse:
         asking = Asking(subject=request.match_info.get("id", ""), asked=plain_asked(request))
         return await self._jobs.answer(_right(verb), asking, self._voice, self._voice.name)
-
-
-def plain_asked(request: web.Request) -> Asked:
-    """A request without a body."""
-    wrong: SidegateError | None = None
-    try:
-        check_head(request)
-    except SidegateError as error:
-        wrong = error
-    return Asked(headers=request.headers, wrong=wrong, peer=peer_of(request))
 
 
 def _right(verb: Verb) -> Verb:

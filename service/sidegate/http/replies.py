@@ -60,7 +60,7 @@ def error_reply(voice: Voice, error: SidegateError, call: Call) -> web.Response:
     """An error while nothing has been sent: status, body in the client's dialect, `Retry-After` where it helps."""
     headers = reply_headers(voice, call.id, _spoken(voice, call, {**call.reply_headers, **error.headers}))
     if error.retry_after is not None:
-        headers.update(_when(error.retry_after))
+        headers.update(when(error.retry_after))
         if error.retry_after > LONGEST_WAIT:
             headers.setdefault(SHOULD_RETRY, "false")
     response = error_response(voice, error, call.id, headers)
@@ -79,7 +79,7 @@ def buffered_reply(voice: Voice, body: bytes | None, call: Call) -> web.Response
     )
 
 
-def _when(seconds: float) -> dict[str, str]:
+def when(seconds: float) -> dict[str, str]:
     """In whole seconds, as HTTP has it (RFC 9110 section 10.2.3), and exactly, as OpenAI's and Anthropic's SDKs read it
     first."""
     return {"Retry-After": str(max(1, math.ceil(seconds))), "retry-after-ms": str(max(1, math.ceil(seconds * 1000)))}

@@ -36,8 +36,12 @@ class StreamSink:
     Whole events only are written, so that a heartbeat always lands between two. `headers` are asked for with the head.
     """
 
+    numbers = True
+    """Whether its events may have ids."""
+
     def __init__(self, request: web.Request, clock: Clock, *, comments: bool) -> None:
         self._request = request
+        self.comments = comments
         self._ping = _PING if comments else b""
         self._clock = clock
         self._response: web.StreamResponse | None = None

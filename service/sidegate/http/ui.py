@@ -11,7 +11,7 @@ from aiohttp import web
 from sidegate.contract.call import Asked
 from sidegate.contract.plugin import Handler
 from sidegate.errors import BadRequest
-from sidegate.http.accepting import Answering, accepting
+from sidegate.http.accepting import Answering, accepting, streams_are_jobs
 from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.server import SERVER
 from sidegate.http.sinks import StreamSink
@@ -48,11 +48,15 @@ def ui_calls(
 
 
 def _resume(service: Service, route: Route) -> Endpoint:
-    if service.jobs is None or not route.resumable:
+    if not route.resumable:
         return _nothing_to_resume
-    from sidegate.http.job_stream import JobChats
+    if streams_are_jobs(service, route):
+        from sidegate.http.job_stream import JobChats
 
-    return JobChats(service, route).answer
+        return JobChats(service, route).answer
+    from sidegate.http.resumable import StreamEvents
+
+    return StreamEvents(service, route).chat
 
 
 def _with_model(endpoint: Answering, default: str) -> Endpoint:
@@ -97,6 +101,8 @@ class UISink(StreamSink):
 
 class TextSink(StreamSink):
     """A stream of nothing but text. It has no word for a failure: the body then stays without its end."""
+
+    numbers = False
 
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)

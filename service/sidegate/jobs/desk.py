@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -189,7 +189,7 @@ class Desk:
 
     # --- for whoever administers --------------------------------------------------------------------------------------
 
-    async def every(self, caller: str | None, state: str | None, after: str | None, limit: int) -> list[dict[str, Any]]:
+    async def every(self, caller: str | None, state: str | None, after: str | None, limit: int) -> Sequence[dict[str, Any]]:
         """Jobs of all callers, or of one, newest first."""
         return [await self._any_row(job) for job in await self.store.page(caller, state, after, limit)]
 

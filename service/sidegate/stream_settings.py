@@ -1,0 +1,26 @@
+"""Settings of streams that survive their connection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from sidegate.strict import Strict
+
+
+class Streams(Strict, frozen=True, kw_only=True):
+    """Streams of routes that are `resumable`: in the memory of their gateway, and in the store of `counters.url`."""
+
+    grace: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds that one whose reader has left goes on; then `on_disconnect` counts."),
+    ] = 60
+    keep: Annotated[float, Meta(ge=1, le=86_400, description="Seconds that what it said is kept after its end.")] = 300
+    max_bytes: Annotated[
+        int, Meta(ge=1024, le=2**30, description="Largest stream that is kept whole; of a larger one, its end.")
+    ] = 4 * 2**20
+    max_total_bytes: Annotated[
+        int,
+        Meta(ge=1024, le=2**36, description="Of all that this process keeps; beyond it, streams are as any other."),
+    ] = 128 * 2**20
