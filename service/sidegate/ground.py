@@ -27,6 +27,7 @@ from sidegate.ledger.reports import open_reports
 from sidegate.ledger.settlement import settle
 from sidegate.ledger.store import open_ledger
 from sidegate.live import Live
+from sidegate.loader import Plugins
 from sidegate.responses.desk import Responses
 from sidegate.settings import Settings
 from sidegate.signals.opening import open_signals
@@ -52,6 +53,7 @@ class Serving(Protocol):
     settings: Settings
     catalogue: Catalogue
     upstreams: dict[str, Upstream]
+    plugins: Plugins
 
     def known(self, pipeline: str) -> Handler: ...
     def names(self, route: str) -> Names: ...
@@ -91,8 +93,6 @@ class Ground:
         self.responses = Responses(kept.url, {}, clock, server.unknown_responses)
         self.created = int(clock.now().timestamp())
         self.started = False
-        self.reload_error: str | None = None
-        """Why the last reload failed, in one line."""
         self.reloads = Reloads(self.metrics.registry, clock.now())
         """Which config is in force, and what became of the last try to replace it."""
         self.reload: Callable[[str], Awaitable[Reloaded]] = _cannot

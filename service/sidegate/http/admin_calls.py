@@ -85,7 +85,7 @@ class _Calls:
         state = found.get("state")
         if state is not None and state not in STATES:
             raise BadRequest(f"`state` is one of {', '.join(STATES)}.", param="state")
-        where = [(name, _text(found[name], name)) for name in FILTERS if name in found]
+        where: list[tuple[str, str]] = [(name, _text(found[name], name)) for name in FILTERS if name in found]
         if state == "in_flight":
             rows, complete = await service.calls.everywhere()
             return said(_flying(rows, complete, where, found, limit))

@@ -14,8 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidegate.errors import BadRequest
+from sidegate.http.admin_answers import no_parameters, said
 from sidegate.http.intake import check_head, read_json
-from sidegate.http.server import SERVER
 from sidegate.http.usage import parameters
 from sidegate.keys.asked import Change, Filter, Issue, Rotate, misread, read
 from sidegate.keys.desk import Told
@@ -27,20 +27,24 @@ T = TypeVar("T", bound=Struct)
 
 MAX_BODY_BYTES = 64 * 1024
 
-_HEADERS = {"Server": SERVER, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_ENCODER = msgspec.json.Encoder()
 _KEY = "/admin/keys/{id:[A-Za-z0-9_.-]{1,64}}"
 
 
-class _ToldKey(Struct, frozen=True, kw_only=True):
+class ToldKey(Struct, frozen=True, kw_only=True):
+    """A key with its secret, which is told this once."""
+
     secret: str
     key: Shown
     warnings: tuple[str, ...]
+    """What keeps it from being let in."""
 
 
-class _ChangedKey(Struct, frozen=True, kw_only=True):
+class ChangedKey(Struct, frozen=True, kw_only=True):
+    """A key as it is now."""
+
     key: Shown
     warnings: tuple[str, ...]
+    """What keeps it from being let in."""
 
 
 def add_keys(app: web.Application, service: Service) -> None:
@@ -57,31 +61,31 @@ def add_keys(app: web.Application, service: Service) -> None:
 class _Keys:
     def __init__(self, service: Service) -> None:
         self._desk = service.desk
-        self._plugins = service.plugins
+        self._ground = service.ground
         self._bounds = replace(service.settings.server, max_body_bytes=MAX_BODY_BYTES)
 
     async def issue(self, request: web.Request) -> web.Response:
-        _no_parameters(request)
+        no_parameters(request)
         told = await self._desk.issue(await self._body(request, Issue))
         return self._told(told, 201, {"Location": f"/admin/keys/{told.key.id}"})
 
     async def rotate(self, request: web.Request) -> web.Response:
-        _no_parameters(request)
+        no_parameters(request)
         asked = await self._body(request, Rotate) if request.can_read_body else Rotate()
         return self._told(await self._desk.rotate(request.match_info["id"], asked), 200, {})
 
     async def change(self, request: web.Request) -> web.Response:
-        _no_parameters(request)
+        no_parameters(request)
         key = await self._desk.change(request.match_info["id"], await self._body(request, Change))
-        return _said(_ChangedKey(key=key, warnings=lets_in(self._plugins, key.allowance)))
+        return said(ChangedKey(key=key, warnings=lets_in(self._ground.serving.plugins, key.allowance)))
 
     async def revoke(self, request: web.Request) -> web.Response:
-        _no_parameters(request)
-        return _said(await self._desk.revoke(request.match_info["id"]))
+        no_parameters(request)
+        return said(await self._desk.revoke(request.match_info["id"]))
 
     async def show(self, request: web.Request) -> web.Response:
-        _no_parameters(request)
-        return _said(await self._desk.show(request.match_info["id"]))
+        no_parameters(request)
+        return said(await self._desk.show(request.match_info["id"]))
 
     async def page(self, request: web.Request) -> web.Response:
         check_head(request)
@@ -90,11 +94,11 @@ class _Keys:
             if len(values) > 1:
                 raise BadRequest(f"{name}: stands there more than once", param=name)
             asked[name] = _number(values[0]) if name == "limit" else values[0]
-        return _said(await self._desk.page(read(asked, Filter)))
+        return said(await self._desk.page(read(asked, Filter)))
 
     def _told(self, told: Told, status: int, headers: Mapping[str, str]) -> web.Response:
-        warnings = lets_in(self._plugins, told.key.allowance)
-        return _said(_ToldKey(secret=told.secret, key=told.key, warnings=warnings), status, headers)
+        warnings = lets_in(self._ground.serving.plugins, told.key.allowance)
+        return said(ToldKey(secret=told.secret, key=told.key, warnings=warnings), status, headers)
 
     async def _body(self, request: web.Request, wanted: type[T]) -> T:
         body = await read_json(request, self._bounds)
@@ -104,18 +108,5 @@ class _Keys:
             raise misread(error) from error
 
 
-def _no_parameters(request: web.Request) -> None:
-    check_head(request)
-    if request.query_string:
-        raise BadRequest("No parameters belong into the URL here.")
-
-
 def _number(text: str) -> object:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
-
-
-def _said(answer: Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    body = _ENCODER.encode(answer)
-    return web.Response(
-        status=status, body=body, content_type="application/json", headers={**_HEADERS, **(headers or {})}
-    )

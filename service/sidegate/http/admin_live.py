@@ -113,8 +113,11 @@ class Ticker:
         late = max(0.0, loop.time() - due)
         self._look()
         event = self._frame(late)
+        live = self._current().live
         for queue in self._listeners:
             _put(queue, event)
+            if live.draining and not len(live):
+                _put(queue, None)  # there is nothing to come
 
     def _look(self) -> None:
         service, pace = self._current(), self._pace

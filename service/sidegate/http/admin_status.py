@@ -85,7 +85,9 @@ def status_of(service: Service) -> Status:
         in_flight=len(ground.live),
         workers=service.settings.workers,
         process_id=os.getpid(),
-        reload=ShownReload(generation=service.number, loaded_at=service.loaded_at, error=ground.reload_error),
+        reload=ShownReload(
+            generation=ground.reloads.generation, loaded_at=ground.reloads.loaded_at, error=ground.reloads.error
+        ),
         ledger=ShownLedger(room=ground.ledger.room, waiting=ground.ledger.waiting, problem=ground.ledger.problem),
         counters=ShownCounters(shared=ground.counters.shared, trouble=ground.counters.trouble),
         jobs=ground.jobs is not None,

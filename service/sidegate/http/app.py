@@ -11,6 +11,7 @@ from sidegate.http.accepting import accepting
 from sidegate.http.calls import CallEndpoint
 from sidegate.http.gemini import VERSIONS, gemini_calls
 from sidegate.http.health import add_health
+from sidegate.http.openapi_route import add_openapi
 from sidegate.http.outermost import expectation, outermost
 from sidegate.http.records import RecordEndpoint
 from sidegate.http.responses import response_routes
@@ -56,6 +57,7 @@ def make_app(service: Service) -> web.Application:
     if service.settings.listen.cors is None:
         app[SHORTCUTS] = shortcuts
     add_health(app, service)
+    add_openapi(app, service, admin=False)
     return app
 
 
@@ -95,6 +97,11 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         )
     if "responses" in served:
         found += response_routes(service, route, handler)
+    if "realtime" in served:
+        # Only where the config names it.
+        from sidegate.http.realtime import realtime_routes
+
+        found += realtime_routes(service, route)
     if "usage" in served:
         usage = RecordEndpoint(service, route, handler, "usage", Own()).answer
         found.append((route.prefix + "/v1/usage", usage, "GET"))

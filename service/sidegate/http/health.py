@@ -7,9 +7,11 @@ from prometheus_async.aio.web import server_stats
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from sidegate.http.administration import add_administration
 from sidegate.http.admin_keys import add_keys
+from sidegate.http.admin_reload import add_reload
+from sidegate.http.administration import add_administration
 from sidegate.http.guard import guard
+from sidegate.http.openapi_route import add_openapi
 from sidegate.http.outermost import outermost
 from sidegate.http.server import SERVER
 from sidegate.http.usage import add_usage
@@ -26,8 +28,8 @@ def add_health(app: web.Application, service: Service) -> None:
 
     async def ready(request: web.Request) -> web.Response:
         text = "ready" if service.ready else "not ready"
-        if "verbose" in request.query and service.counters.trouble is not None:
-            text += f"\n{service.counters.trouble}"
+        if "verbose" in request.query:
+            text += "".join(f"\n{trouble}" for trouble in _troubles(service))
         return _say(service.ready, text)
 
     app.router.add_get("/livez", live)
@@ -57,7 +59,18 @@ def make_admin_app(service: Service) -> web.Application:
     add_usage(app, service)
     add_keys(app, service)
     add_administration(app, service)
+    add_reload(app, service)
+    add_openapi(app, service, admin=True)
     return app
+
+
+def _troubles(service: Service) -> list[str]:
+    """What is not as it should be, and keeps nobody from calling."""
+    troubles = [] if service.counters.trouble is None else [service.counters.trouble]
+    reloads = service.ground.reloads
+    if reloads.error is not None:
+        troubles.append(f"the last reload failed, config {reloads.generation} is in force: {reloads.error}")
+    return troubles
 
 
 def _say(well: bool, text: str) -> web.Response:

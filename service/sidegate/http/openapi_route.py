@@ -1,0 +1,23 @@
+"""`GET /openapi.json`. What makes the document is imported when somebody asks for it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from sidegate.http.admin_answers import HEADERS, no_parameters
+from sidegate.service import Service
+
+
+def add_openapi(app: web.Application, service: Service, *, admin: bool) -> None:
+    """Where a listener describes itself. Made once."""
+    made: list[bytes] = []
+
+    async def openapi(request: web.Request) -> web.Response:
+        no_parameters(request)
+        if not made:
+            from sidegate.http.openapi import encoded
+
+            made.append(encoded(service, app, admin=admin))
+        return web.Response(body=made[0], content_type="application/json", headers=HEADERS)
+
+    app.router.add_get("/openapi.json", openapi, allow_head=False)
