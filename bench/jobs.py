@@ -1,8 +1,10 @@
-"""How soon a job is accepted, how many a second are accepted and run, and what waiting for one costs.
+"""How soon a job is accepted, how many a second are accepted and run, what waiting for one costs, and how soon a stream
+that was cut goes on.
 
-`python -m bench.jobs [URL of a ledger]`, from the root of the repository; SQLite in a folder of its own if none is
-given, and a PostgreSQL database must be empty. The gateway is a process of its own; its provider is the demo, flat out,
-so what is measured is the way of a job. `--quick` shows that it runs; its figures mean nothing.
+`python -m bench.jobs [URL of a ledger] [--redis URL]`, from the root of the repository; SQLite in a folder of its own
+if none is given, and a PostgreSQL database must be empty. With a Redis, cut streams also go on at a second gateway. The
+gateway is a process of its own; its provider is the demo, flat out, so what is measured is the way of a job. `--quick`
+shows that it runs; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +29,16 @@ PATH = "/v1/chat/completions"
 CONNECTIONS = 16
 
 
-def config(state: Path, ledger: str) -> dict[str, Any]:
+def config(state: Path, ledger: str, store: str) -> dict[str, Any]:
+    """Routes by prefix: streams that are kept for a while, and those that are jobs."""
+    resumable = {"pipeline": "main", "resumable": True}
     return {
+        "counters": {"url": store},
+        "routes": [
+            {"name": "main", "pipeline": "main"},
+            {"name": "kept", "prefix": "/kept", **resumable},
+            {"name": "job", "prefix": "/job", "on_disconnect": "continue", **resumable},
+        ],
         "listen": {"port": 0},
         "admin": None,
         "state": str(state),
@@ -45,12 +55,12 @@ def body(stream: bool) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serving(ledger: str | None) -> AsyncIterator[str]:
+async def serving(ledger: str | None, store: str = "") -> AsyncIterator[str]:
     """A gateway's URL."""
     with tempfile.TemporaryDirectory(prefix="sidegate-bench-") as folder:
         file = Path(folder) / "config.json"
         url = ledger or f"sqlite:///{folder}/ledger.db"
-        file.write_bytes(msgspec.json.encode(config(Path(folder), url)))
+        file.write_bytes(msgspec.json.encode(config(Path(folder), url, store)))
         command = [sys.executable, "-m", "sidegate"]
         await asyncio.to_thread(subprocess.run, [*command, "migrate", str(file)], check=True, capture_output=True)
         process = await asyncio.create_subprocess_exec(
@@ -104,20 +114,46 @@ async def burst(client: aiohttp.ClientSession, count: int, stream: bool) -> tupl
     return count / (accepted - began), count / (perf_counter() - began)
 
 
+async def resumed(client: aiohttp.ClientSession, count: int, prefix: str, elsewhere: str = "") -> list[float]:
+    """Seconds from coming back to the next event, of streams that were cut after their first one."""
+    found = []
+    for _ in range(count):
+        async with client.post(prefix + PATH, json=body(stream=True)) as reply:
+            where = elsewhere + reply.headers["Content-Location"]
+            id = (await reply.content.readuntil(b"\n")).removeprefix(b"id: ").strip().decode()
+            reply.close()
+        if elsewhere:
+            await asyncio.sleep(0.1)  # copied by now
+        began = perf_counter()
+        async with client.get(where, headers={"Last-Event-ID": id}) as reply:
+            assert reply.status == 200, await reply.text()
+            while b"data" not in await reply.content.readline():
+                pass
+            found.append(perf_counter() - began)
+    return found
+
+
 def said(name: str, seconds: list[float]) -> str:
     ordered = sorted(seconds)
     worst = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
     return f"{name:44} median {statistics.median(ordered) * 1000:6.2f} ms   p99 {worst * 1000:6.2f} ms"
 
 
-async def measure(ledger: str | None, count: int) -> list[str]:
-    async with serving(ledger) as url, aiohttp.ClientSession(url) as client:
+async def measure(ledger: str | None, store: str, count: int) -> list[str]:
+    async with serving(ledger, store) as url, aiohttp.ClientSession(url) as client:
         await in_turn(client, min(count, 50), "respond-async")
         lines = [
             said("accepted, one after the other", await in_turn(client, count, "respond-async")),
             said("run while the client waits (wait=10)", await in_turn(client, count, "respond-async, wait=10")),
             said("the same call, no job", await in_turn(client, count, "")),
         ]
+        for name, prefix in (("a cut stream goes on, from memory", "/kept"), ("the same, as a job", "/job")):
+            lines.append(said(name, await resumed(client, count, prefix)))
+        if store:
+            async with serving(None, store) as other:
+                lines.append(
+                    said("the same, at another gateway, by Redis", await resumed(client, count, "/kept", other))
+                )
         for stream in (False, True):
             accepted, run = await burst(client, count, stream)
             kind = "streams of 50 tokens" if stream else "whole replies"
@@ -128,10 +164,11 @@ async def measure(ledger: str | None, count: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ledger", nargs="?", default=None)
+    parser.add_argument("--redis", default="")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     print(f"CPUs: {os.cpu_count()}")
-    for line in asyncio.run(measure(asked.ledger, 20 if asked.quick else 300)):
+    for line in asyncio.run(measure(asked.ledger, asked.redis, 20 if asked.quick else 300)):
         print(line)
 
 

@@ -17,6 +17,7 @@ from sidegate.provider_settings import Retry as Retry
 from sidegate.reload_settings import Reload as Reload
 from sidegate.shared.address import check_url
 from sidegate.socket_settings import Sockets as Sockets
+from sidegate.stream_settings import Delivery as Delivery
 from sidegate.stream_settings import Streams as Streams
 from sidegate.strict import Name as Name
 from sidegate.strict import Strict as Strict
@@ -144,6 +145,13 @@ class Route(Strict, frozen=True, kw_only=True):
     resumable: Annotated[
         bool, Meta(description="Streams outlive their connection: their client may come back for the rest.")
     ] = False
+    deliveries: Annotated[
+        tuple[Delivery, ...],
+        Meta(description="How chats may be delivered; others are refused. All but `socket` if left out."),
+    ] = ()
+    job_after: Annotated[
+        float, Meta(ge=0, le=600, description="What `wait=` is where `Prefer: respond-async` does not say it, in seconds.")
+    ] = 0
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
     default_model: Annotated[
         str, Meta(description="What `/api/chat` and `/api/completion` are answered by where a page names no model.")

@@ -1,12 +1,15 @@
-"""Settings of streams that survive their connection."""
+"""Settings of how replies are delivered."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
 from sidegate.strict import Strict
+
+Delivery: TypeAlias = Literal["buffered", "stream", "job", "socket"]
+"""How a reply reaches its client."""
 
 
 class Streams(Strict, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import { DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls } fro
 import { useState } from "react";
 import { createRoot } from "react-dom/client";
 
-const { api, model, key } = Object.fromEntries(new URLSearchParams(location.search));
+const { api, model, key, chat } = Object.fromEntries(new URLSearchParams(location.search));
 const transport = new DefaultChatTransport({
     api: `${api}/api/chat`,
     body: { model },
@@ -15,6 +15,8 @@ function Chat() {
     const [input, setInput] = useState("");
     const { messages, status, error, sendMessage, stop, addToolOutput } = useChat({
         transport,
+        // A page that says which chat it shows goes on with the reply that is under way when it is loaded anew.
+        ...(chat && { id: chat, resume: true }),
         sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
         onToolCall: ({ toolCall: { toolName, toolCallId } }) =>
             void addToolOutput({ tool: toolName, toolCallId, output: `the page's ${toolName}` }),

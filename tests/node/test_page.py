@@ -69,7 +69,13 @@ class Shown:
 
 @asynccontextmanager
 async def shown(
-    browser: Browser, script: str, plays: Script, dialect: str = "openai", allowed: bool = True, **query: str
+    browser: Browser,
+    script: str,
+    plays: Script,
+    dialect: str = "openai",
+    allowed: bool = True,
+    base: dict[str, Any] | None = None,
+    **query: str,
 ) -> AsyncIterator[Shown]:
     """The page at an origin that the gateway's list has, or has not."""
 
@@ -85,7 +91,7 @@ async def shown(
     async with TestServer(site) as server, scripted(plays) as provider:
         origin = str(server.make_url("")).rstrip("/")
         config = leads_to(provider.url + PATHS[dialect], dialect, origin if allowed else "https://app.example.com")
-        async with gateway(config) as running:
+        async with gateway({**config, **(base or {})}) as running:
             page = await browser.new_page()
             complaints: list[str] = []
             page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -139,6 +145,38 @@ async def test_a_page_that_stops_frees_the_provider(browser: Browser, script: st
         await at.shows("".join(WORDS[:2]), "ready")
         await asyncio.wait_for(at.provider.exchanges[0].closed.wait(), 5)
         await until(lambda: at.endings() == ["client_gone"])
+        assert at.complaints == []
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
+async def test_a_page_that_is_loaded_anew_goes_on_with_its_reply(
+    browser: Browser, script: str, on_disconnect: str
+) -> None:
+    """Cut in the middle, by the reload; then from memory, or from the job's record."""
+    voice, seen = VOICES["openai"], asyncio.Event()
+    route = {"name": "r", "pipeline": "main", "resumable": True, "on_disconnect": on_disconnect}
+
+    async def plays(exchange: Exchange) -> None:
+        await exchange.head(Transfer_Encoding="chunked")
+        await exchange.chunk(b"".join(voice.begins(*WORDS[:2])))
+        await seen.wait()
+        rest = [*voice.begins(*WORDS), *voice.ends(voice.usage(USED))][len(voice.begins(*WORDS[:2])) :]
+        await exchange.chunk(b"".join(rest))
+        await exchange.chunk(b"")
+
+    base = {"routes": [route], "jobs": {"batch_seconds": 0.01}}
+    async with shown(browser, script, plays, base=base, chat="chat-1") as at:
+        await expect(at.page.locator("#status")).to_have_text("ready")
+        await at.ask()
+        await at.shows("".join(WORDS[:2]), "streaming")
+        await at.page.reload()
+        await at.shows("".join(WORDS[:2]), "streaming")
+        seen.set()
+        await at.shows(TEXT, "ready")
+        await at.page.reload()
+        await expect(at.page.locator("#status")).to_have_text("ready")
+        await expect(at.page.locator("p.assistant")).to_have_count(0)
+        assert len(at.provider.exchanges) == 1
         assert at.complaints == []
 
 

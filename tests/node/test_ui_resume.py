@@ -10,13 +10,15 @@ import pytest
 from tests.jobs.ground import ANN, WORDS, Scene, Told, scene
 from tests.jobs.test_resumable import CHATS, a_chat
 from tests.node.process import Node
+from tests.streams.test_resume import route
 
 
+@pytest.mark.parametrize("kept", ["memory", "job"])
 @pytest.mark.parametrize("major", [7, 6], ids=["ai-7", "ai-6"])
-async def test_a_page_that_is_loaded_anew_goes_on_with_the_reply(node: Node, major: int) -> None:
+async def test_a_page_that_is_loaded_anew_goes_on_with_the_reply(node: Node, major: int, kept: str) -> None:
     told = Told()
     headers = {"Authorization": f"Bearer {ANN}"}
-    async with scene(told, base=CHATS) as on:
+    async with scene(told, base=CHATS if kept == "job" else route(default_model="m")) as on:
 
         async def resumed() -> Any:
             asked: dict[str, Any] = {
@@ -31,7 +33,7 @@ async def test_a_page_that_is_loaded_anew_goes_on_with_the_reply(node: Node, maj
         told.go(2)
         async with on.ann.post("/api/chat", json=a_chat()) as reply:
             await reply.content.readany()
-        await running(on, 1)  # the job
+        await running(on, 1)  # what goes on without it
         page = asyncio.create_task(resumed())
         await running(on, 2)  # and who reads it
         told.go()

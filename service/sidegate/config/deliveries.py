@@ -9,6 +9,12 @@ from sidegate.settings import Route, Settings
 
 def delivery_mistakes(settings: Settings, route: Route) -> Iterator[tuple[str, str]]:
     """Each with the setting of the route that is wrong."""
+    if "job" in route.deliveries and settings.jobs is None:
+        yield "deliveries", "jobs are off: set `jobs`"
+    if route.job_after and (settings.jobs is None or (route.deliveries and "job" not in route.deliveries)):
+        yield "job_after", "there are no jobs here: set `jobs`, and list `job` in `deliveries`"
+    if route.resumable and route.deliveries and "stream" not in route.deliveries:
+        yield "resumable", "there are no streams here: list `stream` in `deliveries`"
     if route.resumable and route.on_disconnect == "continue":
         if settings.jobs is None:
             yield "resumable", "with `on_disconnect: continue` keeps streams as jobs: set `jobs`"

@@ -6,9 +6,37 @@ from typing import Protocol
 
 from aiohttp import web
 
+from sidegate.errors import BadRequest, SidegateError
 from sidegate.http.calls import CallEndpoint, Placed
+from sidegate.http.prefer import read_prefer
 from sidegate.service import Service
 from sidegate.settings import Route
+
+_CHATS = ("chat", "text_completion")
+"""Operations whose replies can be had in several ways."""
+
+_HOW = {
+    "buffered": "a whole reply, by no `stream`",
+    "stream": 'a stream, by `"stream": true` or the path that says so',
+    "job": "a job, by `Prefer: respond-async`",
+    "socket": "a socket, at `/v1/chat/ws`",
+}
+
+
+class Deliveries:
+    """What a route delivers by, where it says so."""
+
+    def __init__(self, route: Route) -> None:
+        self._allowed = route.deliveries
+
+    def check(self, request: web.Request, stream: bool) -> SidegateError | None:
+        """What is wrong with asking in this way."""
+        if "job" in self._allowed and "Prefer" in request.headers and read_prefer(request.headers).respond_async:
+            return None
+        if ("stream" if stream else "buffered") in self._allowed:
+            return None
+        message = f"This route delivers {'; or '.join(_HOW[name] for name in self._allowed)}."
+        return BadRequest(message, code="delivery_not_served", param="stream")
 
 
 class Answering(Protocol):
@@ -28,7 +56,13 @@ def accepting(service: Service, route: Route, endpoint: CallEndpoint, *, array: 
         from sidegate.http.resumable import ResumableExchange
 
         endpoint.exchange = ResumableExchange(service, route, service.handlers[route.pipeline], endpoint.voice)
-    if service.jobs is None or (route.operations and "jobs" not in route.operations):
+    if route.deliveries and endpoint.dialect.operation in _CHATS:
+        endpoint.check = Deliveries(route).check
+    if (
+        service.jobs is None
+        or (route.deliveries and "job" not in route.deliveries)
+        or (route.operations and "jobs" not in route.operations)
+    ):
         return endpoint
     from sidegate.http.jobs import JobEndpoint
 

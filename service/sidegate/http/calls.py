@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ from sidegate.wire.body import check_duplicates, read_fields, value
 from sidegate.wire.dialect import Dialect, Envelope, Fields
 
 _LONGEST_MODEL = 512
+
+Check = Callable[[web.Request, bool], SidegateError | None]
+"""Of a request, and whether it wants a stream: what is wrong with that."""
 
 
 class Placed(NamedTuple):
@@ -62,6 +66,8 @@ class CallEndpoint:
         self._always_usage = dialect.name == "openai.responses" or not dialect.name.startswith("openai.")
         self.voice: Voice = voice or dialect
         self.exchange = Exchange(service, route, handler, self.voice)
+        self.check: Check | None = None
+        """Whether it may be asked so, where the route does not say yes to all."""
 
     @property
     def dialect(self) -> Dialect:
@@ -110,6 +116,8 @@ class CallEndpoint:
             if placed is not None:
                 fields = self._dialect.place(fields, model=placed.model, stream=placed.stream)
             basics = read_basics(self._dialect.name, body)
+            if self.check is not None:
+                wrong = self.check(request, basics.streams if placed is None or placed.default else placed.stream)
         except SidegateError as error:
             wrong = error
         asked = Asked(

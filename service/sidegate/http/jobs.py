@@ -117,12 +117,15 @@ class JobEndpoint:
         self._jobs = Jobs(service, route)
         self._endpoint = endpoint
         self._array = array
+        self._job_after = route.job_after
         # An array has no place for ids.
         self._resumable = route.resumable and streams_are_jobs(service, route) and not array
         self._kept = KEPT | {name.lower() for name in self._jobs.desk.settings.headers}
 
     async def answer(self, request: web.Request, placed: Placed | None = None) -> web.StreamResponse:
         prefer = read_prefer(request.headers) if "Prefer" in request.headers else Prefer()
+        if prefer.wait is None and prefer.respond_async and self._job_after:
+            prefer = Prefer(respond_async=True, wait=self._job_after)
         if not prefer.respond_async and not self._resumable:
             return await self._endpoint.answer(request, placed)
         asked, model, stream = await self._endpoint.ask(request, placed)

@@ -189,7 +189,9 @@ class Desk:
 
     # --- for whoever administers --------------------------------------------------------------------------------------
 
-    async def every(self, caller: str | None, state: str | None, after: str | None, limit: int) -> Sequence[dict[str, Any]]:
+    async def every(
+        self, caller: str | None, state: str | None, after: str | None, limit: int
+    ) -> Sequence[dict[str, Any]]:
         """Jobs of all callers, or of one, newest first."""
         return [await self._any_row(job) for job in await self.store.page(caller, state, after, limit)]
 

@@ -1,8 +1,8 @@
 """Scripts: a copy of a stream in the store that gateways share, each step all or nothing.
 
 `KEYS[1]` is a Redis Stream whose entry `1-N` holds the frames up to number N; `KEYS[2]` is what is known of it. The
-copy is there as long as its gateway says so every few seconds, and for `keep` after its end. What is sent twice is taken
-once, and what would leave a hole is not taken: the answer says how far the copy is.
+copy is there as long as its gateway says so every few seconds, and for `keep` after its end. What is sent twice is
+taken once, and what would leave a hole is not taken: the answer says how far the copy is.
 """
 
 from __future__ import annotations
