@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from inspect import isawaitable
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +28,11 @@ from sidegate.contract import Call, Plugin, Reply
 from sidegate.loader import load
 from sidegate.null_host import null_host
 from sidegate.settings import Settings
+from sidegate.telemetry.certificates import Certificates
 from sidegate.telemetry.metrics import Metrics
+from sidegate.telemetry.reloads import Reloads
 from sidegate.testing import drive, host, says
+from sidegate.testing.drive import KeptEvents
 from tests.pages import PAGES, Block, anchors, blocks, commands, inline, prose
 from tests.tree import ROOT, python_files
 
@@ -240,6 +244,8 @@ def exposed() -> set[str]:
     """The names of the gateway's metrics, as Prometheus shows them."""
     metrics = Metrics(str)
     metrics.watch_jobs(int, int)
+    Certificates(metrics.registry, KeptEvents())
+    Reloads(metrics.registry, datetime.now(UTC))
     scraped = generate_latest(metrics.registry).decode()
     return {name for name in re.findall(r"^# HELP (\w+) ", scraped, re.MULTILINE) if not name.endswith("_created")}
 

@@ -63,7 +63,7 @@ async def begun(reply: aiohttp.ClientResponse) -> bytes:
     return await reply.content.readany()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_running_calls_finish_and_new_ones_are_refused(
     http: aiohttp.ClientSession, tmp_path: Path, number: signal.Signals
 ) -> None:

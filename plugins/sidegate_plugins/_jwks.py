@@ -138,9 +138,18 @@ class IssuerKeys:
     def holds(self, key: Key) -> bool:
         return key in self._held
 
+    def go_on_from(self, before: IssuerKeys) -> None:
+        """Keys that were fetched for a config before, and are not due yet, need not be fetched for this one."""
+        if (before._issuer, before._jwks_url) != (self._issuer, self._jwks_url) or before.problem:
+            return
+        self._keys, self._held, self._found_url = before._keys, before._held, before._found_url
+        self._expire = min(before._expire, self._now() + self._times.ttl)
+        self._stale = self._expire + self._times.stale_for
+        self.look_at = min(before.look_at, self._now() + self._times.ttl * 0.8)
+
     def start(self) -> asyncio.Task[None] | None:
-        """Begin the first fetch."""
-        return self._fetch(self._now())
+        """Begin the first fetch, where one is due."""
+        return self._fetch(self._now()) if self._now() >= self.look_at else None
 
     async def stop(self) -> None:
         if self._flight is not None:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from sys import getsizeof
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -76,15 +76,22 @@ class KeptReply:
         self.changed.clear()
 
 
+class Bounds(NamedTuple):
+    """What replies may take, in all."""
+
+    keep: float
+    """Seconds that a complete one is kept."""
+    max_entries: int
+    max_bytes: int
+    max_reply_bytes: int
+
+
 class KeptReplies:
     """All of them. `size` is the memory they take, those that are still read included; it never exceeds `max_bytes`."""
 
-    def __init__(self, clock: Clock, *, keep: float, max_entries: int, max_bytes: int, max_reply_bytes: int) -> None:
+    def __init__(self, clock: Clock, bounds: Bounds) -> None:
         self._clock = clock
-        self._keep = keep
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._max_reply_bytes = max_reply_bytes
+        self._bounds = bounds
         self._all: dict[Scope, KeptReply] = {}
         self._idle: OrderedDict[Scope, KeptReply] = OrderedDict()
         """Complete, and read by nobody: what can be evicted, the least recently used first."""
@@ -95,6 +102,10 @@ class KeptReplies:
     def __len__(self) -> int:
         return len(self._all)
 
+    def bound(self, bounds: Bounds) -> None:
+        """Other bounds, for what comes from now on."""
+        self._bounds = bounds
+
     def find(self, scope: Scope) -> KeptReply | None:
         """What is kept for the key and not too old."""
         now = self._clock.monotonic()
@@ -104,9 +115,9 @@ class KeptReplies:
 
     def open(self, scope: Scope, digest: bytes, naming: Naming) -> KeptReply:
         """Begin a reply under a key that is free. Raises `Refusal` 503 where calls under way take all the room."""
-        if len(self._all) >= self._max_entries and self._idle:
+        if len(self._all) >= self._bounds.max_entries and self._idle:
             self._forget(next(iter(self._idle.values())))
-        if len(self._all) >= self._max_entries or not self._makes_room(ENTRY_BYTES):
+        if len(self._all) >= self._bounds.max_entries or not self._makes_room(ENTRY_BYTES):
             raise Refusal(503, "idempotency_full", "Too many calls with an Idempotency-Key.", retry_after=1)
         kept = self._all[scope] = KeptReply(scope, digest, naming)
         self.size += ENTRY_BYTES
@@ -118,7 +129,7 @@ class KeptReplies:
             return True
         copied = chunk.copy()
         size = memory(copied)
-        if kept.size + size > self._max_reply_bytes or not self._makes_room(size):
+        if kept.size + size > self._bounds.max_reply_bytes or not self._makes_room(size):
             kept.state = "too_large"
             self._empty(kept, ENTRY_BYTES)
             kept.wake()
@@ -135,7 +146,7 @@ class KeptReplies:
             self._forget(kept)
             return
         kept.state, kept.reply = "complete", reply
-        kept.expires = self._clock.monotonic() + self._keep
+        kept.expires = self._clock.monotonic() + self._bounds.keep
         self._aging[kept.scope] = kept
         if not kept.readers:
             self._idle[kept.scope] = kept
@@ -168,9 +179,9 @@ class KeptReplies:
             self._idle[kept.scope] = kept
 
     def _makes_room(self, size: int) -> bool:
-        while self.size + size > self._max_bytes and self._idle:
+        while self.size + size > self._bounds.max_bytes and self._idle:
             self._forget(next(iter(self._idle.values())))
-        return self.size + size <= self._max_bytes
+        return self.size + size <= self._bounds.max_bytes
 
     def _forget(self, kept: KeptReply) -> None:
         """The key is free; the memory too, unless somebody still reads."""

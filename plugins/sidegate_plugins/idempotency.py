@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import Call, Chunk, Ending, Handler, Host, Plugin, Reply
 from sidegate.errors import BadRequest, Cancelled, Refusal, SidegateError
-from sidegate_plugins._kept_replies import BATCH, KeptReplies, KeptReply, Scope
+from sidegate_plugins._kept_replies import BATCH, Bounds, KeptReplies, KeptReply, Scope
 
 HEADER = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -51,17 +51,18 @@ class Idempotency(Plugin[Settings]):
             raise ValueError("replies are kept by one process: with several workers a retry may reach another")
         if settings.max_reply_bytes > settings.max_bytes:
             raise ValueError("max_reply_bytes is more than max_bytes: no reply of that size could be kept")
-        self.replies = KeptReplies(
-            host.clock,
-            keep=settings.keep,
-            max_entries=settings.max_entries,
-            max_bytes=settings.max_bytes,
-            max_reply_bytes=settings.max_reply_bytes,
-        )
+        self._bounds = Bounds(settings.keep, settings.max_entries, settings.max_bytes, settings.max_reply_bytes)
+        self.replies = KeptReplies(host.clock, self._bounds)
+
+    def inherit(self, before: Idempotency) -> None:
+        """What is kept outlives a reload, and so does what is under way: a retry is not paid twice."""
+        self.replies = before.replies
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if HEADER not in call.headers or call.operation not in _OPERATIONS:
             return await handler(call)
+        # Both configs of a reload hold the same replies: the bounds are those that new calls meet.
+        self.replies.bound(self._bounds)
         scope = (call.caller.name, call.end_user, _key(call.headers))
         if call.asked.wrong is not None or not call.sees_model(call.model):
             return await handler(call)

@@ -11,7 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -74,6 +74,7 @@ class Verified(Struct, frozen=True):
 class Jwt(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, restricts the models where the token says which, or refuses."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     names_callers = True
 
     def __init__(self, settings: Settings, host: Host) -> None:
@@ -98,6 +99,12 @@ class Jwt(Plugin[Settings]):
         keys = IssuerKeys(issuer.issuer, issuer.jwks_url, self.host, times, lambda why: self._told(issuer, why))
         self._fetched[issuer.issuer] = keys
         return keys
+
+    def inherit(self, before: Jwt) -> None:
+        """A reload while an issuer is down does not lose its keys."""
+        for issuer, keys in self._fetched.items():
+            if issuer in before._fetched:
+                keys.go_on_from(before._fetched[issuer])
 
     async def start(self) -> None:
         """Fetch the keys of every issuer. Raises `ValueError` where one has none and `on_issuer_down` refuses that."""

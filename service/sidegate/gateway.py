@@ -7,19 +7,25 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from typing import Any
 
 from sidegate.config import Loaded
 from sidegate.contract.host import Clock, SystemClock
+from sidegate.errors import ConfigError, SidegateError
 from sidegate.ground import Ground
 from sidegate.http.app import make_app
 from sidegate.http.health import make_admin_app
-from sidegate.http.listening import Told, listen
-from sidegate.http.server import Runner, check_parser
+from sidegate.http.listening import Told, listen, renew
+from sidegate.http.server import Face, Runner, check_parser, make_face
+from sidegate.reloading.reloader import Reloader, refusal
+from sidegate.reloading.watch import Named, Watch
 from sidegate.service import Service
 from sidegate.settings import Settings
 from sidegate.telemetry.logs import JsonLog, configure_logging
+from sidegate.telemetry.reloads import Reloaded
 
 
 class Gateway:
@@ -38,6 +44,8 @@ class Gateway:
         """Where clients call, once it has started: TCP first, then `unix:/path`."""
         self.admin_urls: list[str] = []
         self._runners: list[Runner] = []
+        self._reloader = Reloader(self, self.ground)
+        self.ground.reload = self._asked
         self._opened = AsyncExitStack()
 
     @property
@@ -60,7 +68,8 @@ class Gateway:
             opened.push_async_callback(self.ground.stop)
             await self.ground.start()
             await self.service.start()
-            opened.push_async_callback(self._stop_services)
+            opened.push_async_callback(self._stop_service)
+            opened.push_async_callback(self._reloader.stop)
             opened.push_async_callback(self.ground.end)
             await self.ground.begin()
             opened.push_async_callback(self._close_runners)
@@ -74,6 +83,7 @@ class Gateway:
 
     async def stop(self) -> int:
         """Drain and close. Gives how many calls outlasted the deadline and were stopped."""
+        self._reloader.close()
         stopped = await self.ground.live.drain(self.settings.server.drain)
         opened, self._opened = self._opened, AsyncExitStack()
         await opened.aclose()
@@ -89,8 +99,49 @@ class Gateway:
         for runner in self._runners:
             await runner.cleanup()
 
-    async def _stop_services(self) -> None:
+    async def _stop_service(self) -> None:
         await self.service.stop()
+
+    # --- other configs ------------------------------------------------------------------------------------------------
+
+    async def reload(self, why: str, read: Callable[[], Loaded] | None = None) -> Reloaded:
+        """Read the config again, or take what `read` gives, and put it in force; certificates too.
+
+        Raises `ConfigError` where nothing has changed, and `Refusal` where the gateway is about to stop.
+        """
+        done = await self._reloader.reload(why, read)
+        for runner in self._runners:
+            await renew(runner)
+        return done
+
+    def faces(self, service: Service) -> list[Face]:
+        """The applications of a service, in the order of the listeners."""
+        apps = [make_app(service)] if service.settings.admin is None else [make_app(service), make_admin_app(service)]
+        return [make_face(app) for app in apps]
+
+    def put(self, service: Service, faces: list[Face]) -> Face:
+        """From the next request on, this service answers."""
+        self.service = service
+        server = service.settings.server
+        return [runner.show(face, server) for runner, face in zip(self._runners, faces, strict=True)][0]
+
+    async def _asked(self, why: str) -> Reloaded:
+        """By somebody who is to be told over HTTP."""
+        try:
+            return await self.reload(why)
+        except ConfigError as error:
+            raise refusal(error) from error
+
+    async def watch(self) -> None:
+        """Reload whenever the config's files have changed. Never returns."""
+        settings = self.settings.reload
+        watching = Watch(Named(lambda: self.service.loaded), partial(self.tried, "watch"), settings.seconds)
+        await watching.run()
+
+    async def tried(self, why: str) -> None:
+        """What went wrong has been said."""
+        with suppress(SidegateError):
+            await self.reload(why)
 
 
 def _certificates(settings: Settings, ground: Ground) -> Told | None:
@@ -108,7 +159,7 @@ def serve(
     sockets: Sequence[socket.socket] = (),
     lifeline: socket.socket | None = None,
 ) -> int:
-    """Run until SIGINT or SIGTERM, then drain. `announce` is called once the gateway is ready.
+    """Run until SIGINT or SIGTERM, then drain; SIGHUP reloads. `announce` is called once the gateway is ready.
 
     It also drains when `lifeline` ends: whoever held the other end of it is gone.
     """
@@ -138,6 +189,7 @@ async def _serve(
     gc.freeze()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
         """The first signal drains; a second one is somebody who cannot wait."""
@@ -145,16 +197,27 @@ async def _serve(
             gateway.ground.live.hurry()
         stopping.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _keep(tasks, gateway.tried("signal")))
+    if gateway.settings.reload.watch and lifeline is None:
+        _keep(tasks, gateway.watch())
     announce(gateway)
     if lifeline is not None:
         # Nothing comes this way but its end.
         loop.add_reader(lifeline, _cut, loop, lifeline, stop)
     await stopping.wait()
+    for task in tuple(tasks):
+        task.cancel()
     stopped = await gateway.stop()
     log.write("stopped", {"calls_stopped": stopped})
     return 0
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 def _cut(loop: asyncio.AbstractEventLoop, lifeline: socket.socket, stop: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,14 +72,19 @@ def load(settings: Settings, host: Host, base: Path | None = None) -> Plugins:
     return loaded
 
 
-async def start(plugins: Plugins) -> None:
+def _nobody(place: str) -> None:
+    """Nobody asks where it is."""
+
+
+async def start(plugins: Plugins, at: Callable[[str], None] = _nobody) -> None:
     """Start every plugin in the order of the config. Where one fails, those before it are stopped again.
 
-    Raises `ConfigError` with the place of the one that failed.
+    `at` is told the place of each before it starts. Raises `ConfigError` with the place of the one that failed.
     """
     started: list[LoadedPlugin] = []
     try:
         for loaded in _in_order(plugins):
+            at(loaded.place)
             await _start(loaded)
             started.append(loaded)
     except BaseException:
@@ -200,6 +205,10 @@ class _Loading:
                 place, f"{use.use} does not act on every delivery of a route: {', '.join(sorted(missing))}"
             )
             return None
+        if "socket" not in cls.deliveries and not cls.fails_open and (route := self._realtime(path[1])):
+            problem = f"{use.use} guards no Realtime sessions, and route `{route}` serves them here"
+            self.mistakes.add(place, f"{problem}: give those a pipeline without it")
+            return None
         settings_type = cls.settings_type()
         if settings_type is None and use.settings:
             self.mistakes.add(render((*path, "settings")), f"{use.use} has no settings")
@@ -211,6 +220,11 @@ class _Loading:
             if settings is None:
                 return None
         return self._made(cls, settings, host, place)
+
+    def _realtime(self, pipeline: str | int) -> str | None:
+        """The first route that serves Realtime by this pipeline."""
+        serving = (r.name for r in self.settings.routes if r.pipeline == pipeline and "realtime" in r.operations)
+        return next(serving, None)
 
     def _made(self, cls: type[AnyPlugin], settings: Any, host: Host, place: str) -> AnyPlugin | None:
         try:

@@ -25,8 +25,9 @@ from sidegate.records import answer_models, answer_usage
 from sidegate.telemetry.trails import NO_NAMES, Names
 from sidegate.upstream.catalogue import make_circuits, make_upstreams
 from sidegate.upstream.choice import Catalogue
+from sidegate.upstream.circuit import Circuits
 from sidegate.upstream.fetching import FETCHES, KEEPING
-from sidegate.upstream.router import Router, answer
+from sidegate.upstream.router import Router, Upstream, answer
 
 _logger = logging.getLogger("sidegate.plugins")
 
@@ -52,21 +53,22 @@ class Service:
         `ConfigError`; opens nothing."""
         self.ground = ground
         self.loaded = loaded
-        self.loaded_at = ground.clock.now()
         self.settings = settings = loaded.settings
-        self.number = 1 if before is None else before.number + 1
+        self.number: int = 1 if before is None else before.number + 1
         self.told: list[str] = []
         """What plugins said while they started."""
+        self.starting = ""
+        """The place in the config of the plugin that starts."""
         self._take_in(ground)
         self.catalogue = Catalogue(settings.models, settings.translation)
-        self.upstreams = make_upstreams(
+        self.upstreams: dict[str, Upstream] = make_upstreams(
             settings.providers,
             self.transport,
             self.clock,
             self.metrics.key_rested,
             before=None if before is None else (before.settings.providers, before.upstreams),
         )
-        self.circuits = make_circuits(
+        self.circuits: Circuits = make_circuits(
             settings.providers,
             self.catalogue,
             self.clock,
@@ -142,7 +144,10 @@ class Service:
         """Start the plugins in order; those that have started are stopped again where one fails."""
         if self.counters.trouble is not None:
             self.told.append(f"{self.counters.trouble}: see on_store_failure of each limit")
-        await start(self.plugins)
+        await start(self.plugins, self._at)
+
+    def _at(self, place: str) -> None:
+        self.starting = place
 
     async def stop(self) -> None:
         """Stop them in reverse."""

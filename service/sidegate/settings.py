@@ -150,7 +150,7 @@ class Route(Strict, frozen=True, kw_only=True):
         Meta(description="How chats may be delivered; others are refused. All but `socket` if left out."),
     ] = ()
     job_after: Annotated[
-        float, Meta(ge=0, le=600, description="What `wait=` is where `Prefer: respond-async` does not say it, in seconds.")
+        float, Meta(ge=0, le=600, description="What `wait=` is where `Prefer: respond-async` says none; seconds.")
     ] = 0
     timeouts: Annotated[TimeoutChanges | None, Meta(description="Other timeouts than the model's.")] = None
     default_model: Annotated[

@@ -35,7 +35,7 @@ from sidegate.contract import (
 from sidegate.contract.call import Asked
 from sidegate.errors import BadRequest, Cancelled, ProviderError, Refusal, SidegateError
 from sidegate.pipeline import chain
-from sidegate_plugins._kept_replies import ENTRY_BYTES, KeptReplies, KeptReply
+from sidegate_plugins._kept_replies import ENTRY_BYTES, Bounds, KeptReplies, KeptReply
 from sidegate_plugins.idempotency import Idempotency, Settings
 from tests.plugins.calls import HandClock, ListLog, ListOutlet, a_call, a_host
 
@@ -669,7 +669,7 @@ KEYS = st.integers(0, 4)
 )
 def test_no_bound_is_ever_passed_and_everything_is_given_back(steps: list[tuple[Any, ...]]) -> None:
     clock = HandClock()
-    replies = KeptReplies(clock, keep=60, max_entries=3, max_bytes=20_000, max_reply_bytes=9_000)
+    replies = KeptReplies(clock, Bounds(60, max_entries=3, max_bytes=20_000, max_reply_bytes=9_000))
     under_way: dict[int, KeptReply] = {}
     readers: list[tuple[int, KeptReply, Any]] = []
     for kind, number, *rest in steps:
@@ -726,7 +726,7 @@ async def test_the_memory_it_takes_is_not_more_than_it_says(kind: str) -> None:
             case _:
                 return Chunk(parts=(Text(f"wort ü {number} \u20ac"),))
 
-    replies = KeptReplies(HandClock(), keep=60, max_entries=10**6, max_bytes=4 * 2**20, max_reply_bytes=2**20)
+    replies = KeptReplies(HandClock(), Bounds(60, max_entries=10**6, max_bytes=4 * 2**20, max_reply_bytes=2**20))
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

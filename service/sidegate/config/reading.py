@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as dataclass_replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +49,14 @@ class Loaded:
     """Every secret value the config holds, to be kept out of whatever is printed."""
     warnings: tuple[str, ...] = ()
     """What works but may not be meant, one line each."""
+    instead: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What the command line said in place of the file; `None` where there is no file."""
+
+    def again(self) -> Loaded:
+        """The same config, as its file, the files it names and the environment are now. Raises `ConfigErrors`."""
+        if self.instead is None:
+            raise ConfigErrors([ConfigError("", "the config did not come from a file: it cannot be read again")])
+        return read_config(self.path, os.environ, self.instead)
 
 
 def read_config(path: Path, environ: Mapping[str, str], instead: Mapping[str, Any] = NOTHING) -> Loaded:
@@ -58,7 +68,8 @@ def read_config(path: Path, environ: Mapping[str, str], instead: Mapping[str, An
         data = read_document(path)
     except ConfigError as error:
         raise ConfigErrors([error]) from error.__cause__
-    return _read({**data, **instead}, environ, path, path.absolute().parent)
+    loaded = _read({**data, **instead}, environ, path, path.absolute().parent)
+    return dataclass_replace(loaded, instead=dict(instead))
 
 
 def read_mapping(data: Mapping[str, Any], environ: Mapping[str, str], base: Path) -> Loaded:

@@ -190,6 +190,8 @@ class Metrics:
         known = self.registry._names_to_collectors.get(full)
         if known is None:
             known = Counter(full, help, tuple(labels), registry=self.registry)
+        elif tuple(known._labelnames) != tuple(labels):  # type: ignore[attr-defined]
+            raise ValueError(f"the counter {name} has other labels until the gateway is restarted")
         return _PluginCounter(cast("Counter", known), bool(labels))
 
 

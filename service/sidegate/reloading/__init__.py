@@ -1,0 +1,1 @@
+"""Reloading: another config takes the place of the one in force, while calls go on."""
