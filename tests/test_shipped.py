@@ -22,7 +22,8 @@ from sidegate.contract.allowance import Allowance
 from sidegate.loader import lets_in
 from tests.tree import ROOT, entry_points, parsed, structs
 
-CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if "\nproviders:" in path.read_text())
+"""Those of a gateway: beside them lie such as belong to Kubernetes, Compose, Prometheus and Grafana."""
 DEFAULTS = [ROOT / "config" / "sidegate.yaml", ROOT / "config" / "container.yaml"]
 ORDER = ["log", "api_key", "model_access", "idempotency", "rate_limit", "concurrency", "cost", "structured_output"]
 """Refusals are logged, nobody unknown takes room, who waits has room by rate, and each run of a repair is priced."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -65,6 +65,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class UnixPeer(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, or refuses."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     names_callers = True
 
     def __init__(self, settings: Settings, host: Host) -> None:
@@ -141,13 +142,14 @@ def _numbered(callers: tuple[Callers, ...]) -> list[tuple[int | None, int | None
 
     found = []
     for index, rule in enumerate(callers):
-        place, kind = f"settings.callers[{index}]", "user"
+        kind = "user"
         try:
             uid = pwd.getpwnam(rule.user).pw_uid if isinstance(rule.user, str) else rule.user
             kind = "group"
             gid = grp.getgrnam(rule.group).gr_gid if isinstance(rule.group, str) else rule.group
         except KeyError:
-            raise ConfigError(f"{place}.{kind}", f"there is no such {kind} on this machine") from None
+            problem = f"settings.callers[{index}].{kind}: there is no such {kind} on this machine"
+            raise ConfigError("", problem) from None
         found.append((uid, gid, rule))
     return found
 

@@ -20,7 +20,8 @@ from aiohttp import web
 
 from sidegate.errors import ConfigError
 from sidegate.http import unix
-from sidegate.http.renewal import Renewal, Told
+from sidegate.http.renewal import Renewal
+from sidegate.http.renewal import Told as Told
 from sidegate.http.server import Runner
 from sidegate.settings import Listener, Server
 
@@ -100,8 +101,7 @@ class Site(web.BaseSite):
             self._watch.cancel()
         for file in self._files:
             file.remove()
-        for server in (*self._tcp, *self._local):
-            server.close()
+        await _close(*self._tcp, *self._local)
         await super().stop()
 
     async def renew(self) -> None:
@@ -127,8 +127,7 @@ class Site(web.BaseSite):
             old, self._tcp = self._tcp, old
             raise
         finally:
-            for server in old:
-                server.close()
+            await _close(*old)
 
     async def _renewed(self, renewal: Renewal) -> None:
         while True:
@@ -186,6 +185,18 @@ class Site(web.BaseSite):
         host, port = server.sockets[-1].getsockname()[:2]
         scheme = "http" if self._listener.tls is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def _close(*servers: asyncio.Server) -> None:
+    """asyncio forgets connections it has accepted and not yet handed on when their server is closed, and their clients
+    wait for ever: so it accepts no more first, and has a turn for those it has."""
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for each in server.sockets:
+            loop.remove_reader(each.fileno())
+    await asyncio.sleep(0)
+    for server in servers:
+        server.close()
 
 
 def _path(server: asyncio.Server) -> str:

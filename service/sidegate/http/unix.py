@@ -33,8 +33,12 @@ class UnixListening:
     def remove(self) -> None:
         """Remove the file, if it is still this socket's; before the socket is closed, lest its number is another's."""
         with suppress(OSError), _alone(self.path):
-            if _identity(os.lstat(self.path)) == self._identity:
-                os.unlink(self.path)
+            self.unlink()
+
+    def unlink(self) -> None:
+        """The same for whoever has the folder to itself."""
+        if _identity(os.lstat(self.path)) == self._identity:
+            os.unlink(self.path)
 
 
 def check(unix: UnixSocket, place: str) -> None:
@@ -72,7 +76,8 @@ def _bound(unix: UnixSocket, place: str) -> UnixListening:
         made.listen(BACKLOG)
         made.setblocking(False)
     except BaseException:
-        listening.remove()
+        with suppress(OSError):
+            listening.unlink()
         made.close()
         raise
     return listening
