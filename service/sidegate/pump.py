@@ -16,6 +16,7 @@ from sidegate.contract.meaning import End
 from sidegate.contract.reply import Attempt
 from sidegate.errors import CutError, ReplyError, SidegateError
 from sidegate.wire.dialect import Dialect, Sign
+from sidegate.wire.sse import Splitter
 
 Relay = Callable[[list[bytes]], Coroutine[Any, Any, bool] | None]
 Take = Callable[[bytes], Coroutine[Any, Any, bool] | None]
@@ -111,15 +112,20 @@ class Pump:
         self._hide_usage = hide_usage
         self.meter = dialect.meter()
         self._ended = False
+        # Meters of dialects that spell much round each token have it.
+        self._row: Callable[[bytes], bool] = getattr(self.meter, "row", _never)
         self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", _never)
 
     async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
         splitter = self._dialect.splitter()
-        relay = self._raw if self._call.takes_raw(self._dialect.name, whole=False) else self._built
+        raw = self._call.takes_raw(self._dialect.name, whole=False)
+        relay = self._raw if raw else self._built
 
-        def take(piece: bytes) -> Coroutine[Any, Any, bool] | None:
+        def cut(piece: bytes) -> Coroutine[Any, Any, bool] | None:
             return relay(events) if (events := splitter.feed(piece)) else None
+
+        take = self._rows(splitter, cut) if raw and type(splitter) is Splitter else cut
 
         while piece := await source.piece():
             rest = take(piece)
@@ -130,6 +136,20 @@ class Pump:
                 if self._ended:
                     return
         await self._finish(splitter.close(), relay)
+
+    def _rows(self, splitter: Splitter, cut: Take) -> Take:
+        """For what comes in whole events that only go on with the text: they are counted, and go out, uncut."""
+        row = self._row
+
+        def take(piece: bytes) -> Coroutine[Any, Any, bool] | None:
+            return self._passed(piece) if splitter.straight(piece) and row(piece) else cut(piece)
+
+        return take
+
+    def _passed(self, data: bytes) -> Coroutine[Any, Any, bool] | None:
+        """Text that was counted goes out."""
+        self._note(meaningful=True)
+        return None if self._raw_now(data) else self._send_raw(data, True, None, None)
 
     async def whole(self, body: bytes) -> None:
         """Relay a whole body."""
@@ -166,6 +186,8 @@ class Pump:
 
     def _raw(self, events: list[bytes]) -> Coroutine[Any, Any, bool] | None:
         """Events as they came, all in one write. Nobody is waited for where the client reads."""
+        if len(events) > 1 and self._row(row := b"".join(events)):
+            return self._passed(row)
         batch: list[bytes] = []
         meaningful = False
         last: bytes | None = None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidegate.errors import ReplyError
 from sidegate.wire import openai_chat_meter
+from sidegate.wire.dialect import Sign
 from sidegate.wire.openai_chat_meter import MOST_CASTS, ChatMeter
 from sidegate.wire.openai_chat_mould import cast
 
@@ -72,6 +73,45 @@ events = st.one_of(
 def test_every_event_is_told_as_decoding_tells_it(sequence: list[bytes]) -> None:
     sequence = [event({"role": "assistant", "content": ""}), event({"content": "a"}), *sequence]
     assert told(ChatMeter(), sequence) == told(decodes_all(), sequence)
+
+
+@settings(deadline=None)
+@given(st.lists(events, max_size=12), st.sampled_from([{}, {"obfuscation": "xy"}]))
+def test_a_row_of_events_is_told_as_decoding_each_tells_it(sequence: list[bytes], padded: dict[str, str]) -> None:
+    begun = [event({"role": "assistant", "content": ""}), event({"content": "a"}, **padded)]
+    counted, decoded = ChatMeter(), decodes_all()
+    told(counted, begun)
+    told(decoded, begun)
+    before = counted.output_bytes
+    if counted.row(b"".join(sequence)):
+        assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, sequence))
+        assert counted.output_bytes == decoded.output_bytes
+        assert (counted.finish, counted.usage, counted.finished) == (decoded.finish, decoded.usage, decoded.finished)
+    else:
+        assert counted.output_bytes == before
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.sampled_from("abc XYZ{}[]:,"), min_size=1, max_size=5), min_size=1), st.booleans())
+def test_a_row_of_plain_texts_is_counted_at_once(words: list[str], padded: bool) -> None:
+    def said(number: int, word: str) -> bytes:
+        return event({"content": word}, **({"obfuscation": "x" * (number % 4)} if padded else {}))
+
+    meter = ChatMeter()
+    told(meter, [event({"role": "assistant", "content": ""}), said(1, "a"), said(2, "b")])
+    before = meter.output_bytes
+    assert meter.row(b"".join(said(number, word) for number, word in enumerate(words)))
+    assert meter.output_bytes - before == len("".join(words))
+
+
+@pytest.mark.parametrize("junk", [b"\n\n", b": ping\n\n", b"data: [DONE]\n\n", b"data: ", b"\r\n\r\n", b'","x":"'])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_row_with_anything_else_in_it_is_none(junk: bytes, place: int) -> None:
+    meter = ChatMeter()
+    told(meter, [event({"role": "assistant", "content": ""}), event({"content": "a"})])
+    pieces = [event({"content": "b"}), event({"content": "c"})]
+    pieces.insert(place, junk)
+    assert not meter.row(b"".join(pieces))
 
 
 def test_what_differs_in_its_text_alone_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

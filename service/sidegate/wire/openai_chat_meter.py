@@ -93,6 +93,13 @@ class ChatMeter(Tally):
         self._mould: Mould | None = None
         self._casts = 0
 
+    def row(self, raw: bytes) -> bool:
+        """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
+        if self._mould is None or not (size := self._mould.row(raw)):
+            return False
+        self.output_bytes += size
+        return True
+
     def event(self, raw: bytes) -> Sign:
         if self._mould is not None and (size := self._mould.size(raw)):
             self.output_bytes += size

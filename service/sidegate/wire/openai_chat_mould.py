@@ -25,12 +25,13 @@ _PROBE = "sidegate probe"
 class Mould:
     """What stands around the text of one event; `middle` where padding of any length follows it, up to `after`."""
 
-    __slots__ = ("_after", "_before", "_middle", "_start")
+    __slots__ = ("_after", "_before", "_between", "_middle", "_start")
 
     def __init__(self, before: bytes, middle: bytes, after: bytes) -> None:
         self._before = before
         self._middle = middle
         self._after = after
+        self._between = after + before
         self._start = len(before)
 
     def size(self, event: bytes) -> int:
@@ -41,6 +42,20 @@ class Mould:
         if self._middle:
             end = self._end(event, end)
         return end - self._start if _PLAIN.fullmatch(event, self._start, end) is not None else 0
+
+    def row(self, data: bytes) -> int:
+        """Bytes of all texts, where `data` is event after event of this mould; else 0."""
+        if not data.startswith(self._before) or not data.endswith(self._after):
+            return 0
+        # What stands between has quotes, so it is in no text.
+        texts = data[self._start : len(data) - len(self._after)].split(self._between)
+        if self._middle:
+            padded = [text.partition(self._middle) for text in texts]
+            texts = [text for text, middle, _ in padded if middle]
+            if len(texts) < len(padded) or _PADDING.fullmatch(b"".join([pad for _, _, pad in padded])) is None:
+                return 0
+        text = b"".join(texts)
+        return len(text) if b"" not in texts and _PLAIN.fullmatch(text) is not None else 0
 
     def _end(self, event: bytes, padded: int) -> int:
         """Where the text ends that has padding behind it; 0 where there is something else."""

@@ -60,6 +60,17 @@ class Splitter:
         rest.clear()
         return self._take(whole, scanned)
 
+    def straight(self, data: bytes) -> bool:
+        """Whether `data` may be nothing but whole events, and nothing is lost where `feed` never has it."""
+        return (
+            self._begun
+            and not self._rest
+            and not self._returns
+            and not self._failed
+            and len(data) <= self._max
+            and data.endswith(b"\n\n")
+        )
+
     def close(self) -> bytes | None:
         """What is left without a closing blank line, or `None`. Some providers end so; the caller decides."""
         if self._failed:
