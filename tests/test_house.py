@@ -108,6 +108,8 @@ def test_plugins_are_kept_from_all_but_the_contract() -> None:
 SERVERS = ("aiohttp", "aiohttp_sse", "prometheus_async")
 CALLERS = ("aiohappyeyeballs", "httptools", "yarl")
 TRANSPORT = {f"sidegate.upstream.{name}" for name in ("destination", "dialer", "reader")}
+SOCKET = "sidegate.upstream.socket"
+"""WebSockets to providers, by aiohttp's client, where a route serves Realtime."""
 
 
 def test_only_http_serves_and_only_the_transport_calls() -> None:
@@ -119,6 +121,8 @@ def test_only_http_serves_and_only_the_transport_calls() -> None:
             assert not any(lends_everything(path, "aiohttp")), f"{name}: name what is wanted of aiohttp"
         elif name in TRANSPORT:
             assert not {each for each in used if below(each, *SERVERS)}
+        elif name == SOCKET:
+            assert not {each for each in used if below(each, "aiohttp.web", *SERVERS[1:], *CALLERS)}
         else:
             assert not used, name
 

@@ -152,13 +152,15 @@ class Account:
 
     async def _reserve(self, call: Call) -> None:
         amount = self._before() + self._bound(call)
+        # What has begun already is spent: it is charged, and then refused.
+        begun = call.asked.begun
         claims = [
-            Claim(budget.name, subject, period, since, amount, budget.limit, budget.hard)
+            Claim(budget.name, subject, period, since, amount, budget.limit, budget.hard and not begun)
             for budget, subject, period, since in self._places
         ]
         standings = await self._budgets.host.ledger.reserve(call, claims)
-        for standing in standings:
-            if not standing.granted:
+        for place, standing in zip(self._places, standings, strict=True):
+            if not standing.granted or (begun and place[0].hard and not standing.room):
                 raise self._budgets.refused(standing)
         self._held = amount
         self._tell(standings)
@@ -167,7 +169,7 @@ class Account:
         attempt = call.attempt
         assert attempt is not None
         rates = self._budgets.find(attempt.provider, attempt.target)
-        if self._hard:
+        if self._hard and not call.asked.begun:
             if rates is None:
                 raise Refusal(400, "model_not_priced", f"The model `{call.model[:200]}` has no price.", param="model")
             bounded(call, self._budgets.default_tokens)

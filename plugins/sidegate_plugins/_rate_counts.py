@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["requests", "input", "output"]
 Estimate: TypeAlias = Literal["likely", "most"]
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
-SPENDING = frozenset(("chat", "text_completion", "embeddings"))
+SPENDING = frozenset(("chat", "text_completion", "embeddings", "realtime_response"))
 
 _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""
@@ -70,6 +70,8 @@ class Count:
             return None
         if self.holding.estimate == "most":
             return most_input(call) if self.kind == "input" else most_output(call, default)
+        if call.asked.tokens is not None:
+            return call.asked.tokens[0 if self.kind == "input" else 1]
         if self.kind == "input":
             return -(-len(call.asked.body) // BYTES_PER_TOKEN)
         asked = max(said(call), default=0)

@@ -30,6 +30,8 @@ def bounded(call: Call, default: int) -> None:
 
 def most_input(call: Call) -> int:
     """A token is at least a byte of the request. What an image or a file behind a URL comes to is in no byte of it."""
+    if call.asked.tokens is not None:
+        return call.asked.tokens[0]
     size = len(call.asked.body)
     if call.request_changed is not None:
         size = max(size, len(_ENCODER.encode(call.request)))
@@ -38,6 +40,8 @@ def most_input(call: Call) -> int:
 
 def most_output(call: Call, default: int) -> int:
     """`max_tokens`, or `default`, for each answer."""
+    if call.asked.tokens is not None:
+        return call.request.max_tokens or call.asked.tokens[1]
     return max([call.request.max_tokens or default, *said(call)]) * _answers(call.operation, call.request)
 
 

@@ -13,7 +13,7 @@ import asyncio
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ApiKey(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, or refuses."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     names_callers = True
 
     def __init__(self, settings: Settings, host: Host) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ClientCertificate(Plugin[Settings]):
     """Sets `call.caller` and `call.end_user`, or refuses."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     names_callers = True
 
     def __init__(self, settings: Settings, host: Host) -> None:

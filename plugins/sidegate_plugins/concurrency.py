@@ -17,9 +17,9 @@ from sidegate.contract import Call, Enforced, Handler, Host, OnStoreFailure, Plu
 _NONE = "\x00"
 """Stands for what a call has not got, such as an end user: no name can be this."""
 
-_SPENDING = frozenset(("chat", "text_completion", "embeddings"))
+_SPENDING = frozenset(("chat", "text_completion", "embeddings", "realtime"))
 
-Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage"]
+Operation = Literal["chat", "text_completion", "embeddings", "models", "calls", "usage", "realtime"]
 
 Queue = Annotated[int, Meta(ge=0, le=10**6, description="Calls that may wait for a slot.")]
 Wait = Annotated[float, Meta(ge=0, le=3600, description="Seconds a call may wait for a slot.")]
@@ -62,12 +62,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "chat",
         "text_completion",
         "embeddings",
+        "realtime",
     )
 
 
 class Concurrency(Plugin[Settings]):
     """Holds a slot of each limit round the rest of the pipeline."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     enforces: ClassVar[frozenset[Enforced]] = frozenset({"concurrency"})
 
     def __init__(self, settings: Settings, host: Host) -> None:

@@ -33,7 +33,9 @@ from sidegate.contract import (
 from sidegate_plugins._budget import Budget
 from sidegate_plugins._budget_guard import Budgets
 
-_PRICED = frozenset(("chat", "text_completion", "embeddings"))
+_SAID_ALOUD = frozenset(("realtime_response", "realtime_transcription"))
+"""Of a session: their events pass as they are, and nothing is told between."""
+_PRICED = frozenset(("chat", "text_completion", "embeddings")) | _SAID_ALOUD
 _FETCHED = frozenset(("get_response", "cancel_response"))
 """What they bring has a price, though they have none themselves: it is charged to the call that made it."""
 _MOST_USD = 100_000
@@ -70,6 +72,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Cost(Plugin[Settings]):
     """Prices every attempt of a call, and tells the sum."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     enforces: ClassVar[frozenset[Enforced]] = frozenset({"budgets"})
 
     def __init__(self, settings: Settings, host: Host) -> None:
@@ -91,7 +94,7 @@ class Cost(Plugin[Settings]):
         self._budgets.check(self.host.models)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
-        if call.operation in _FETCHED:
+        if call.operation in _FETCHED or call.operation == "realtime":
             call.notes.price = self.price
         if call.operation not in _PRICED:
             return await handler(call)
@@ -109,6 +112,8 @@ class Cost(Plugin[Settings]):
         return self._budgets.limits(now, caller)
 
     async def _told(self, call: Call, handler: Handler) -> Reply:
+        if call.operation in _SAID_ALOUD:
+            return await handler(call)
         if call.streams:
             if self.settings.comment:
                 call.at_end(lambda _: (Chunk.comment(self._comment(call)),))

@@ -7,7 +7,7 @@ Put it first, so that refusals are logged too. Never a key, never a header. What
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -35,6 +35,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Log(Observer[Settings]):
     """Writes the line when the call is over, however it ended."""
+
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)

@@ -31,6 +31,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ModelAccess(Plugin[Settings]):
     """Restricts what the call can see; the router answers 404 for the rest, in the client's dialect."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     enforces: ClassVar[frozenset[Enforced]] = frozenset({"models"})
 
     def __init__(self, settings: Settings, host: Host) -> None:

@@ -45,6 +45,8 @@ Operation = Literal[
     "delete_response",
     "cancel_response",
     "list_input_items",
+    "realtime",
+    "realtime_response",
 ]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 
@@ -106,6 +108,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "chat",
         "text_completion",
         "embeddings",
+        "realtime",
+        "realtime_response",
     )
 
 
@@ -116,6 +120,7 @@ Asked: TypeAlias = list[tuple[Count, RateClaim]]
 class RateLimit(Plugin[Settings]):
     """Takes from every limit that fits, waits where it may, or refuses; settles tokens when the reply is over."""
 
+    deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
     enforces: ClassVar[frozenset[Enforced]] = frozenset({"limits"})
 
     def __init__(self, settings: Settings, host: Host) -> None:

@@ -26,6 +26,7 @@ from sidegate.contract.caller import ANONYMOUS, Caller, Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.counters import Grant, OnStoreFailure, RateClaim, RateCounters, SlotClaim, SlotCounters
 from sidegate.contract.host import Clock, Host, Model, SystemClock
+from sidegate.contract.input import Input, SeeInput
 from sidegate.contract.keys import Label, NoKeys, key_digest, new_key
 from sidegate.contract.meaning import (
     BlockEnd,
@@ -61,7 +62,7 @@ from sidegate.contract.peer import Certificate, Peer, Process
 from sidegate.contract.plugin import CONTRACT, Handler, Observer, Plugin
 from sidegate.contract.prices import Prices, Pricing, Rates
 from sidegate.contract.reply import Attempt, Reply
-from sidegate.contract.reservations import Claim, Reservations, Standing
+from sidegate.contract.reservations import BudgetLimit, Claim, Reservations, Standing
 from sidegate.contract.spending import BYTES_PER_TOKEN, NOTHING, billed, spent
 from sidegate.contract.stages import Edit, Hold
 from sidegate.contract.timeouts import Timeouts
@@ -74,6 +75,7 @@ __all__ = [
     "BYTES_PER_TOKEN",
     "BlockEnd",
     "BudgetAllowance",
+    "BudgetLimit",
     "CONTRACT",
     "Call",
     "Caller",
@@ -98,6 +100,7 @@ __all__ = [
     "Hold",
     "Host",
     "ImageContent",
+    "Input",
     "Label",
     "Message",
     "Model",
@@ -113,8 +116,8 @@ __all__ = [
     "Peer",
     "Plugin",
     "Prices",
-    "Process",
     "Pricing",
+    "Process",
     "RateAllowance",
     "RateClaim",
     "RateCounters",
@@ -127,6 +130,7 @@ __all__ = [
     "Request",
     "Reservations",
     "ResponseFormat",
+    "SeeInput",
     "SlotClaim",
     "SlotCounters",
     "Standing",

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from msgspec import Raw
-
+from sidegate.contract.asked import Asked as Asked
 from sidegate.contract.caller import ANONYMOUS, Naming
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.frame import Frame, Standstill
+from sidegate.contract.input import SeeInput
 from sidegate.contract.meaning import Request
 from sidegate.contract.peer import Peer
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.stages import Change, Chunks, Edit, Ender, Hold, See, Stage, Tap
-from sidegate.contract.timeouts import Patience, TimeoutChanges
+from sidegate.contract.timeouts import Patience
 from sidegate.errors import Cancelled, Ending, SidegateError
 
 Mark: TypeAlias = "tuple[str, str | tuple[type[Stage], ...]]"
@@ -31,26 +31,6 @@ class Outlet(Protocol):
     async def chunks(self, chunks: list[Chunk]) -> None: ...
     async def raw(self, data: bytes, meaningful: bool) -> None: ...
     def takes_raw(self, dialect: str, whole: bool) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What came in, before anybody interpreted it."""
-
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """The request's headers, by case-insensitive name."""
-    body: bytes = b""
-    fields: Mapping[str, Raw] = field(default_factory=dict)
-    """The body's top-level fields, each in the bytes it came in."""
-    wants_usage: bool = True
-    """Whether a stream may show the client its usage event."""
-    timeouts: TimeoutChanges | None = None
-    """What the client says of them by header."""
-    wrong: SidegateError | None = None
-    """What is wrong with the request, where it could not be read: plugins go first, then this is its answer."""
-    peer: Peer | None = None
-    read: Callable[[], Request] | None = None
-    """Decodes the whole meaning of the body; raises `BadRequest`."""
 
 
 @dataclass(slots=True)
@@ -82,6 +62,10 @@ class Notes:
     pinned: tuple[str, str] | None = None  # the provider that must be asked, and the mark of its key
     naming: Naming | None = None
     """Set where it is not the call's own: see `Call.naming`."""
+    inputs: list[tuple[SeeInput, Frame | None]] = field(default_factory=list)
+    """Who looks at what the client of a socket says, and in whose frame."""
+    relayed: bool = False
+    """Its events pass as they are: sound that is spoken already cannot be changed."""
     frame: Frame | None = None
     """Whose code runs: the frame of a plugin, if not the core's own."""
 
@@ -224,6 +208,13 @@ class Call:
         """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
         self._stages.append(Tap(see, self.notes.frame))
 
+    def tap_input(self, see: SeeInput) -> None:
+        """Look at every message that the client of a Realtime session sends, before it goes on; see `Input`.
+
+        Other calls have said all they have to say when they begin, and nothing comes.
+        """
+        self.notes.inputs.append((see, self.notes.frame))
+
     def change(self, edit: Edit) -> None:
         """Rewrite, drop or hold back: see `Edit`."""
         self._refuse_observer("change")
@@ -347,3 +338,5 @@ class Call:
         frame = self.notes.frame
         if frame is not None and frame.watches_only:
             raise TypeError(f"{frame.name} is an observer: it may tap, not {what}")
+        if self.notes.relayed:
+            raise TypeError(f"a Realtime session is passed on as it is: it may be tapped or refused, no `{what}` holds")

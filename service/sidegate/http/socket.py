@@ -17,6 +17,7 @@ What an endpoint does with it:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,9 +76,10 @@ class ClientSocket:
         """Whether a request is a handshake, and one that can be answered."""
         return _Socket("", 1).can_prepare(request).ok
 
-    async def open(self, protocol: str = "") -> None:
+    async def open(self, protocol: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Answer the handshake; `protocol` is the one chosen of those offered. Raises `ConnectionError`."""
         socket = _Socket(protocol, self._settings.max_message_bytes)
+        socket.headers.update(headers or {})
         await socket.prepare(self._request)
         self._socket = socket
         self.heard = self.active = self._clock.monotonic()
@@ -116,10 +118,10 @@ class ClientSocket:
             code = error.code if isinstance(error, WebSocketError) else closing.ABNORMAL
             self.closed = Closed(int(code), "protocol_error")
         elif kind in _ENDS:
-            code = message.data if kind is WSMsgType.CLOSE else self._socket.close_code
+            said: int | None = message.data if kind is WSMsgType.CLOSE else None
             # aiohttp's word for a close frame without a code is 0, and for an end without a frame 1000.
             lost = kind is WSMsgType.CLOSED
-            self.closed = Closed(closing.ABNORMAL if lost else code or closing.NO_STATUS, str(message.extra or ""))
+            self.closed = Closed(closing.ABNORMAL if lost else said or closing.NO_STATUS, str(message.extra or ""))
         return None
 
     async def send(self, data: bytes, text: bool) -> None:
@@ -160,8 +162,9 @@ class ClientSocket:
         """Whether a ping brought a sign of life. One whose frames nobody takes at present is not to blame."""
         assert self._socket is not None
         asked = self._clock.monotonic()
-        with suppress(ConnectionError):
-            await self._socket.ping()
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(self._settings.pong):
+                await self._socket.ping()
         until = asked + self._settings.pong
         while self.heard < asked and self._waits:
             left = until - self._clock.monotonic()
@@ -230,7 +233,8 @@ class _Socket(web.WebSocketResponse):
         connection = request.protocol
         early, connection._message_tail = connection._message_tail, b""
         super()._post_start(request, protocol, writer)
-        assert self._parser is not None and self._reader is not None
+        assert self._parser is not None
+        assert self._reader is not None
         self._masked = _Masked(self._parser, self._reader)
         connection._payload_parser = self._masked
         if early:
@@ -249,9 +253,7 @@ class _Masked:
     def check(self, data: bytes) -> bool:
         if not self._refused and not self._masks.hold(data):
             self._refused = True
-            self._queue.set_exception(
-                WebSocketError(closing.PROTOCOL_ERROR, "a frame of a client that is not masked")
-            )
+            self._queue.set_exception(WebSocketError(closing.PROTOCOL_ERROR, "a frame of a client that is not masked"))
         return not self._refused
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:

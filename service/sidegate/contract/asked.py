@@ -1,0 +1,37 @@
+"""Asked: what came in, before anybody interpreted it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from msgspec import Raw
+
+from sidegate.contract.meaning import Request
+from sidegate.contract.peer import Peer
+from sidegate.contract.timeouts import TimeoutChanges
+from sidegate.errors import SidegateError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What came in, before anybody interpreted it."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The request's headers, by case-insensitive name."""
+    body: bytes = b""
+    fields: Mapping[str, Raw] = field(default_factory=dict)
+    """The body's top-level fields, each in the bytes it came in."""
+    wants_usage: bool = True
+    """Whether a stream may show the client its usage event."""
+    timeouts: TimeoutChanges | None = None
+    """What the client says of them by header."""
+    wrong: SidegateError | None = None
+    """What is wrong with the request, where it could not be read: plugins go first, then this is its answer."""
+    peer: Peer | None = None
+    read: Callable[[], Request] | None = None
+    """Decodes the whole meaning of the body; raises `BadRequest`."""
+    tokens: tuple[int, int] | None = None
+    """The most that go in and come out, where that is in no byte of the body: a response within a session."""
+    begun: bool = False
+    """Its provider has begun of itself: it can be stopped, but what it has used is spent, whoever refuses."""
