@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidegate.errors import SidegateError
 from sidegate.wire.anthropic_event import Event, payload, read_event, read_loose_block, read_whole
 from sidegate.wire.anthropic_usage import Counts, read_stop
 from sidegate.wire.dialect import Sign
+from sidegate.wire.mould import MOST_CASTS, Mould, cast, is_plain
 
 if TYPE_CHECKING:
     from sidegate.contract.meaning import FinishReason, Usage
+
+
+_KEY = b'"text":"'
 
 
 class AnthropicMeter:
     """A `Meter` for one reply. Anthropic has one choice, so its finish is the reply's."""
 
     reader = None
-    __slots__ = ("_counts", "finish", "finished", "id", "model", "output_bytes", "started", "usage")
+    __slots__ = ("_casts", "_counts", "_mould", "finish", "finished", "id", "model", "output_bytes", "started", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
@@ -27,15 +32,27 @@ class AnthropicMeter:
         self.started = False
         self.finished = False
         self._counts = Counts()
+        self._mould: Mould | None = None
+        self._casts = 0
+
+    def row(self, raw: bytes) -> bool:
+        """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
+        if self._mould is None or not (size := self._mould.row(raw)):
+            return False
+        self.output_bytes += size
+        return True
 
     def event(self, raw: bytes) -> Sign:
+        if self._mould is not None and (size := self._mould.size(raw)):
+            self.output_bytes += size
+            return Sign.CONTENT
         data = payload(raw)
         if data is None:
             return Sign.NOTHING
         event = read_event(data)
         match event.type:
             case "content_block_delta":
-                return self._delta(event)
+                return self._delta(event, raw)
             case "content_block_start":
                 return self._block(event)
             case "message_start":
@@ -62,12 +79,15 @@ class AnthropicMeter:
             self.finish = read_stop(message.stop_reason)
         self.started = self.finished = True
 
-    def _delta(self, event: Event) -> Sign:
+    def _delta(self, event: Event, raw: bytes) -> Sign:
         delta = event.delta
         if delta is not None:
             text = delta.text or delta.partial_json or delta.thinking
             if text:
                 self.output_bytes += len(text) if text.isascii() else len(text.encode())
+            if delta.text and self._casts < MOST_CASTS and is_plain(delta.text):
+                self._casts += 1
+                self._mould = cast(raw, _KEY, delta.text, _text_of)
         self.started = True
         return Sign.CONTENT
 
@@ -110,3 +130,13 @@ class AnthropicMeter:
 
     def _aside(self) -> Sign:
         return Sign.OTHER if self.started else Sign.LEAD_IN
+
+
+def _text_of(raw: bytes) -> str | None:
+    """What an event says that is one more piece of text."""
+    try:
+        event = read_event(payload(raw) or b"")
+    except SidegateError:
+        return None
+    delta = event.delta if event.type == "content_block_delta" else None
+    return delta.text if delta is not None and not delta.partial_json and not delta.thinking else None

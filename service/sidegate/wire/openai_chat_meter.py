@@ -9,7 +9,7 @@ from sidegate.errors import ProviderError
 from sidegate.wire import faults, openai, sse
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Sign
-from sidegate.wire.openai_chat_mould import Mould, cast, is_plain
+from sidegate.wire.mould import MOST_CASTS, Mould, cast, is_plain
 from sidegate.wire.openai_chat_reply import (
     EVENT,
     WHOLE,
@@ -26,8 +26,7 @@ from sidegate.wire.openai_chat_reply import (
 CONTENT = Sign.CONTENT
 OTHER = Sign.OTHER
 
-MOST_CASTS = 4
-"""After so many moulds that did not fit, the provider is one that changes more than the text."""
+_KEY = b'"content":"'
 
 SHORT = 64
 """Below it, data may be the closing word with spaces around."""
@@ -125,7 +124,7 @@ class ChatMeter(Tally):
         text = delta.content if delta is not None and self._casts < MOST_CASTS else None
         if type(text) is str and is_plain(text) and self.output_bytes - before == len(text):
             self._casts += 1
-            self._mould = cast(raw, text)
+            self._mould = cast(raw, _KEY, text, _text_of)
         return said
 
     def _is_more(self, event: Event, choice: StreamChoice) -> bool:
@@ -214,6 +213,16 @@ class _Reply(Protocol):
     error: Any
     object: Any
     x_groq: Any
+
+
+def _text_of(raw: bytes) -> str | None:
+    """What the only choice of an event says."""
+    try:
+        choices = EVENT.decode(sse.data(raw) or b"").choices or ()
+    except UNREADABLE:
+        return None
+    delta = choices[0].delta if len(choices) == 1 else None
+    return delta.content if delta is not None and isinstance(delta.content, str) else None
 
 
 def raise_stated(event: _Reply, data: bytes, raw: bytes) -> None:

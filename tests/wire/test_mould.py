@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from sidegate.errors import ReplyError
 from sidegate.wire import openai_chat_meter
+from sidegate.wire.anthropic_meter import AnthropicMeter
 from sidegate.wire.dialect import Sign
-from sidegate.wire.openai_chat_meter import MOST_CASTS, ChatMeter
-from sidegate.wire.openai_chat_mould import cast
+from sidegate.wire.mould import MOST_CASTS, Mould, cast
+from sidegate.wire.openai_chat_meter import _KEY, ChatMeter, _text_of
 
 
 def event(delta: Any, **more: Any) -> bytes:
@@ -28,7 +29,11 @@ def decodes_all() -> ChatMeter:
     return meter
 
 
-def told(meter: ChatMeter, events: list[bytes]) -> list[Any]:
+def mould_of(event: bytes, text: str) -> Mould | None:
+    return cast(event, _KEY, text, _text_of)
+
+
+def told(meter: ChatMeter | AnthropicMeter, events: list[bytes]) -> list[Any]:
     """All that a meter says, event for event."""
     out: list[Any] = []
     for each in events:
@@ -141,8 +146,78 @@ def test_a_provider_that_changes_more_than_the_text_is_not_tried_for_ever() -> N
 
 
 def test_a_text_that_stands_in_two_places_or_in_another_makes_no_mould() -> None:
-    assert cast(event({"content": "a"}), "a") is not None
-    assert cast(event({"content": "a"}, x={"content": "a"}), "a") is None
-    assert cast(event({"x": {"content": "a"}, "content": "b"}), "a") is None
-    assert cast(event({"content": "a"}).replace(b'"content":"a"', b'"content":"a","content":"b"'), "a") is None
-    assert cast(event({"content": "b"}), "a") is None
+    assert mould_of(event({"content": "a"}), "a") is not None
+    assert mould_of(event({"content": "a"}, x={"content": "a"}), "a") is None
+    assert mould_of(event({"x": {"content": "a"}, "content": "b"}), "a") is None
+    assert mould_of(event({"content": "a"}).replace(b'"content":"a"', b'"content":"a","content":"b"'), "a") is None
+    assert mould_of(event({"content": "b"}), "a") is None
+
+
+# --- Anthropic --------------------------------------------------------------------------------------------------------
+
+
+def delta(said: Any, index: int = 0, **more: Any) -> bytes:
+    body = {"type": "content_block_delta", "index": index, "delta": said, **more}
+    data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"event: content_block_delta\ndata: " + data + b"\n\n"
+
+
+def words(text: str) -> dict[str, str]:
+    return {"type": "text_delta", "text": text}
+
+
+anthropic_events = st.one_of(
+    st.builds(lambda text: delta(words(text)), texts),
+    st.builds(lambda text, index: delta(words(text), index), texts, st.integers(0, 1)),
+    st.builds(lambda text: delta({"type": "thinking_delta", "thinking": text}), texts),
+    st.builds(lambda text: delta({**words("a"), "thinking": text}), texts),
+    st.builds(lambda text: delta({"type": "input_json_delta", "partial_json": text}), texts),
+    st.builds(lambda text: delta(words("a"), x={"text": text}), texts),
+    st.builds(lambda text: delta(words(text)).replace(b"the", b"\xff"), texts),
+    st.builds(lambda text: delta(words(text)).replace(b"\n", b"\r\n"), texts),
+    st.sampled_from(
+        [
+            b": ping\n\n",
+            b'event: ping\ndata: {"type":"ping"}\n\n',
+            (
+                b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":'
+                b'{"output_tokens":3}}\n\n'
+            ),
+        ]
+    ),
+)
+
+
+def decodes_all_of_anthropic() -> AnthropicMeter:
+    meter = AnthropicMeter()
+    meter._casts = MOST_CASTS
+    return meter
+
+
+@settings(deadline=None)
+@given(st.lists(anthropic_events, max_size=30))
+def test_every_event_of_anthropic_is_told_as_decoding_tells_it(sequence: list[bytes]) -> None:
+    sequence = [delta(words("a")), *sequence]
+    assert told(AnthropicMeter(), sequence) == told(decodes_all_of_anthropic(), sequence)
+
+
+@settings(deadline=None)
+@given(st.lists(anthropic_events, max_size=12))
+def test_a_row_of_anthropics_is_told_as_decoding_each_tells_it(sequence: list[bytes]) -> None:
+    counted, decoded = AnthropicMeter(), decodes_all_of_anthropic()
+    told(counted, [delta(words("a"))])
+    told(decoded, [delta(words("a"))])
+    before = counted.output_bytes
+    if counted.row(b"".join(sequence)):
+        assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, sequence))
+        assert (counted.output_bytes, counted.finish) == (decoded.output_bytes, decoded.finish)
+    else:
+        assert counted.output_bytes == before
+
+
+def test_a_row_of_anthropics_words_is_counted_at_once() -> None:
+    meter = AnthropicMeter()
+    told(meter, [delta(words("a"))])
+    assert meter.row(delta(words("Hello")) + delta(words(" you")))
+    assert meter.output_bytes == 10
+    assert not meter.row(delta(words("Hello")) + delta(words("you"), 1))

@@ -8,16 +8,15 @@ JSON with another string in its place: it need not be decoded to know what it sa
 from __future__ import annotations
 
 import re
-
-from sidegate.wire import sse
-from sidegate.wire.body import UNREADABLE
-from sidegate.wire.openai_chat_reply import EVENT
+from collections.abc import Callable
 
 _PLAIN = re.compile(rb"[ !#-\[\]-~]+")
 _PADDING = re.compile(rb"[ !#-\[\]-~]*")
 _PADDED = re.compile(rb'"(?:obfuscation|p)":"([ !#-\[\]-~]*)"')
 """Keys by which OpenAI and Mistral hide how long a token is; nobody reads what they say."""
-_KEY = b'"content":"'
+MOST_CASTS = 4
+"""After so many moulds that did not fit, the provider is one that changes more than the text."""
+
 _PROBE = "sidegate probe"
 """Put in the place of the text, to see whether it is the place."""
 
@@ -70,20 +69,17 @@ def is_plain(text: str) -> bool:
     return text.isascii() and _PLAIN.fullmatch(text.encode()) is not None
 
 
-def cast(event: bytes, text: str) -> Mould | None:
-    """A mould of an event whose only choice says `text`; `None` where it does not stand in one place and no other."""
-    said = _KEY + text.encode() + b'"'
+def cast(event: bytes, key: bytes, text: str, read: Callable[[bytes], str | None]) -> Mould | None:
+    """A mould of an event that says `text` behind `key`; `None` where it does not stand in one place and no other.
+
+    `read` decodes an event, and gives the text where it says nothing else.
+    """
+    said = key + text.encode() + b'"'
     at = event.find(said)
     if at < 0 or event.find(said, at + 1) >= 0:
         return None
-    before, after = event[: at + len(_KEY)], event[at + len(said) - 1 :]
-    try:
-        probed = EVENT.decode(sse.data(before + _PROBE.encode() + after) or b"")
-    except UNREADABLE:
-        return None
-    choices = probed.choices or ()
-    delta = choices[0].delta if len(choices) == 1 else None
-    if delta is None or delta.content != _PROBE:
+    before, after = event[: at + len(key)], event[at + len(said) - 1 :]
+    if read(before + _PROBE.encode() + after) != _PROBE:
         return None
     padded = _PADDED.search(after)
     if padded is None:
