@@ -24,13 +24,12 @@ _PROBE = "sidegate probe"
 class Mould:
     """What stands around the text of one event; `middle` where padding of any length follows it, up to `after`."""
 
-    __slots__ = ("_after", "_before", "_between", "_middle", "_start")
+    __slots__ = ("_after", "_before", "_middle", "_start")
 
     def __init__(self, before: bytes, middle: bytes, after: bytes) -> None:
         self._before = before
         self._middle = middle
         self._after = after
-        self._between = after + before
         self._start = len(before)
 
     def size(self, event: bytes) -> int:
@@ -46,8 +45,11 @@ class Mould:
         """Bytes of all texts, where `data` is event after event of this mould; else 0."""
         if not data.startswith(self._before) or not data.endswith(self._after):
             return 0
+        end = len(data) - len(self._after)
+        if not self._middle and _PLAIN.fullmatch(data, self._start, end) is not None:
+            return end - self._start  # a row of one
         # What stands between has quotes, so it is in no text.
-        texts = data[self._start : len(data) - len(self._after)].split(self._between)
+        texts = data[self._start : end].split(self._after + self._before)
         if self._middle:
             padded = [text.partition(self._middle) for text in texts]
             texts = [text for text, middle, _ in padded if middle]
