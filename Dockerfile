@@ -13,8 +13,10 @@ WORKDIR /build
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY service service
 COPY plugins plugins
+# Of setup.cfg: speed, postgres, redis, jwt, otel.
+ARG EXTRAS
 RUN python -m venv /opt/sidegate
-RUN /opt/sidegate/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".[speed]"
+RUN /opt/sidegate/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".[${EXTRAS:-speed}]"
 # What installs packages stays behind.
 RUN /opt/sidegate/bin/python -m pip uninstall --quiet --yes pip
 

@@ -22,8 +22,13 @@ from sidegate.contract.allowance import Allowance
 from sidegate.loader import lets_in
 from tests.tree import ROOT, entry_points, parsed, structs
 
-CONFIGS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if "\nproviders:" in path.read_text())
-"""Those of a gateway: beside them lie such as belong to Kubernetes, Compose, Prometheus and Grafana."""
+CONFIGS = sorted(
+    path
+    for folder in ("config", "config/examples")
+    for path in (ROOT / folder).glob("*.yaml")
+    if "\npipelines:" in path.read_text()
+)
+"""Those of a gateway. Those for Kubernetes and Compose have tests of their own, which bring what they mount."""
 DEFAULTS = [ROOT / "config" / "sidegate.yaml", ROOT / "config" / "container.yaml"]
 ORDER = ["log", "api_key", "model_access", "idempotency", "rate_limit", "concurrency", "cost", "structured_output"]
 """Refusals are logged, nobody unknown takes room, who waits has room by rate, and each run of a repair is priced."""
