@@ -27,6 +27,9 @@ from sidegate.settings import Settings
 from sidegate.telemetry.logs import JsonLog, configure_logging
 from sidegate.telemetry.reloads import Reloaded
 
+Mind = Callable[["Gateway", Callable[[], None]], Coroutine[Any, Any, None]]
+"""Told the gateway, and what stops it."""
+
 
 class Gateway:
     """`start`, then `url` is served, then `stop`, which drains."""
@@ -76,6 +79,7 @@ class Gateway:
             told = _certificates(self.settings, self.ground)
             runner = await self._runner(make_app(self.service))
             self.urls = await listen(runner, self.settings.listen, self.settings.server, "listen", self._sockets, told)
+            self.ground.urls = tuple(self.urls)
             if self.settings.admin is not None:
                 admin = await self._runner(make_admin_app(self.service))
                 self.admin_urls = await listen(admin, self.settings.admin, self.settings.server, "admin", told=told)
@@ -134,14 +138,21 @@ class Gateway:
 
     async def watch(self) -> None:
         """Reload whenever the config's files have changed. Never returns."""
-        settings = self.settings.reload
-        watching = Watch(Named(lambda: self.service.loaded), partial(self.tried, "watch"), settings.seconds)
-        await watching.run()
+        loaded = self.service.loaded
+        files, seen = Named(lambda: self.service.loaded), {loaded.path: loaded.stamp}
+        await Watch(files, partial(self._tried, "watch"), loaded.settings.reload.seconds, seen).run()
 
-    async def tried(self, why: str) -> None:
+    async def reload_at(self, hangup: asyncio.Event) -> None:
+        """Reload each time it is set. Never returns."""
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            await self._tried("signal")
+
+    async def _tried(self, why: str) -> None:
         """What went wrong has been said."""
         with suppress(SidegateError):
-            await self.reload(why)
+            await self.ground.reload(why)
 
 
 def _certificates(settings: Settings, ground: Ground) -> Told | None:
@@ -157,17 +168,18 @@ def serve(
     loaded: Loaded,
     announce: Callable[[Gateway], None],
     sockets: Sequence[socket.socket] = (),
-    lifeline: socket.socket | None = None,
+    mind: Mind | None = None,
 ) -> int:
     """Run until SIGINT or SIGTERM, then drain; SIGHUP reloads. `announce` is called once the gateway is ready.
 
-    It also drains when `lifeline` ends: whoever held the other end of it is gone.
+    `mind` is run beside it, for one that is looked after by another process: it stops the gateway when that is gone,
+    and watches the config in its stead.
     """
     log = JsonLog(sys.stdout.buffer, SystemClock())
     restore_logging = configure_logging(log)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(Gateway(loaded, log, sockets=sockets), log, announce, lifeline))
+            return runner.run(_serve(Gateway(loaded, log, sockets=sockets), log, announce, mind))
     finally:
         restore_logging()
 
@@ -180,16 +192,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(
-    gateway: Gateway, log: JsonLog, announce: Callable[[Gateway], None], lifeline: socket.socket | None
-) -> int:
+async def _serve(gateway: Gateway, log: JsonLog, announce: Callable[[Gateway], None], mind: Mind | None) -> int:
+    loop = asyncio.get_running_loop()
+    hangup = asyncio.Event()
+    # Before it starts: until somebody listens, this signal ends a process.
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
     await gateway.start()
     # What stands now stands for good: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
         """The first signal drains; a second one is somebody who cannot wait."""
@@ -199,27 +211,16 @@ async def _serve(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _keep(tasks, gateway.tried("signal")))
-    if gateway.settings.reload.watch and lifeline is None:
-        _keep(tasks, gateway.watch())
     announce(gateway)
-    if lifeline is not None:
-        # Nothing comes this way but its end.
-        loop.add_reader(lifeline, _cut, loop, lifeline, stop)
+    beside = [loop.create_task(gateway.reload_at(hangup))]
+    if mind is not None:
+        beside.append(loop.create_task(mind(gateway, stop)))
+    elif gateway.settings.reload.watch:
+        beside.append(loop.create_task(gateway.watch()))
     await stopping.wait()
-    for task in tuple(tasks):
-        task.cancel()
     stopped = await gateway.stop()
+    for task in beside:
+        task.cancel()
+    await asyncio.wait(beside)
     log.write("stopped", {"calls_stopped": stopped})
     return 0
-
-
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.get_running_loop().create_task(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-
-
-def _cut(loop: asyncio.AbstractEventLoop, lifeline: socket.socket, stop: Callable[[], None]) -> None:
-    loop.remove_reader(lifeline)
-    stop()

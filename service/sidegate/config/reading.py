@@ -20,6 +20,7 @@ from sidegate.config.interpolation import Interpolation
 from sidegate.config.masking import secrets_in
 from sidegate.config.mistakes import ConfigErrors, Mistakes
 from sidegate.config.presetting import with_presets
+from sidegate.config.stamp import Stamp, stamp
 from sidegate.errors import ConfigError
 from sidegate.settings import Choice, Pipeline, Provider, Route, Settings, Target
 
@@ -49,6 +50,8 @@ class Loaded:
     """Every secret value the config holds, to be kept out of whatever is printed."""
     warnings: tuple[str, ...] = ()
     """What works but may not be meant, one line each."""
+    stamp: Stamp = None
+    """The file as it was right before it was read."""
     instead: Mapping[str, Any] | None = field(default=None, repr=False)
     """What the command line said in place of the file; `None` where there is no file."""
 
@@ -64,12 +67,13 @@ def read_config(path: Path, environ: Mapping[str, str], instead: Mapping[str, An
 
     Raises `ConfigErrors` with all that is wrong; no message holds a secret.
     """
+    seen = stamp(path)
     try:
         data = read_document(path)
     except ConfigError as error:
         raise ConfigErrors([error]) from error.__cause__
     loaded = _read({**data, **instead}, environ, path, path.absolute().parent)
-    return dataclass_replace(loaded, instead=dict(instead))
+    return dataclass_replace(loaded, instead=dict(instead), stamp=seen)
 
 
 def read_mapping(data: Mapping[str, Any], environ: Mapping[str, str], base: Path) -> Loaded:

@@ -59,6 +59,17 @@ def changes(before: Settings, after: Settings) -> tuple[str, ...]:
     return tuple(found)
 
 
+def said(error: ConfigError) -> str:
+    """All of its mistakes in one line."""
+    found = error.errors if isinstance(error, ConfigErrors) else (error,)
+    return "; ".join(str(each) for each in found)
+
+
+def needs_restart(error: ConfigError) -> bool:
+    """Whether the config is right, but for a running gateway."""
+    return isinstance(error, ConfigErrors) and any(each.problem == RESTART for each in error.errors)
+
+
 def _differing(before: object, after: object, place: str = "") -> Iterator[str]:
     if before == after or place in LOOSE:
         return

@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from sidegate.config import ConfigErrors, Loaded
+from sidegate.config import Loaded
 from sidegate.config.mistakes import one_line
 from sidegate.errors import ConfigError, Refusal, SidegateError
 from sidegate.finder import FindError, find
 from sidegate.ground import Ground
 from sidegate.http.server import Face
-from sidegate.reloading.fixed import RESTART, changes, check_fixed
+from sidegate.reloading.fixed import changes, check_fixed, needs_restart, said
 from sidegate.service import Entrance, Service
 from sidegate.telemetry.reloads import Reloaded
 
@@ -185,17 +185,6 @@ class Reloader:
 
 def _stopping() -> Refusal:
     return Refusal(503, "gateway_stopping", "The gateway is about to stop: nothing is reloaded.")
-
-
-def said(error: ConfigError) -> str:
-    """All of its mistakes in one line."""
-    found = error.errors if isinstance(error, ConfigErrors) else (error,)
-    return "; ".join(str(each) for each in found)
-
-
-def needs_restart(error: ConfigError) -> bool:
-    """Whether the config is right, but for a running gateway."""
-    return isinstance(error, ConfigErrors) and any(each.problem == RESTART for each in error.errors)
 
 
 def _read(read: Callable[[], Loaded], before: Loaded) -> Loaded:

@@ -8,22 +8,23 @@ until it has not changed from one look to the next.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from sidegate.config import Loaded
 from sidegate.config.document import read_document
+from sidegate.config.stamp import Stamp, stamp
 from sidegate.errors import ConfigError
 from sidegate.settings import Settings
 
-Stamp: TypeAlias = tuple[str, int, int, int, int] | None
-"""Where a path leads, and what is there; `None` for nothing."""
-
 _LONGEST_PATH = 4096
+
+
+NOTHING_SEEN: Mapping[Path, Stamp] = MappingProxyType({})
 
 
 class Watch:
@@ -34,18 +35,21 @@ class Watch:
         files: Callable[[], Iterable[Path]],
         changed: Callable[[], Awaitable[None]],
         seconds: float,
+        seen: Mapping[Path, Stamp] = NOTHING_SEEN,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`files` are asked for at each look: another config names others. `seconds` between two looks."""
+        """`files` are asked for at each look: another config names others. `seconds` between two looks; `seen` is what
+        was there when it was read."""
         self._files = files
         self._changed = changed
         self._seconds = seconds
         self._sleep = sleep
-        self._seen: dict[Path, Stamp] = {}
+        self._seen: dict[Path, Stamp] = dict(seen)
         self._before: dict[Path, Stamp] = {}
 
     async def run(self) -> None:
-        self._seen = self._before = await self._look()
+        self._before = await self._look()
+        self._seen = self._before | self._seen
         while True:
             await self._sleep(self._seconds)
             await self.look()
@@ -64,15 +68,6 @@ class Watch:
     async def _look(self) -> dict[Path, Stamp]:
         # A file may be on a disk that does not answer.
         return await asyncio.to_thread(lambda: {path: stamp(path) for path in self._files()})
-
-
-def stamp(path: Path) -> Stamp:
-    """Differs where the file does."""
-    try:
-        found = os.stat(path)
-        return os.path.realpath(path), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-    except (OSError, ValueError):
-        return None
 
 
 class Named:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sidegate.config import Loaded
@@ -17,6 +18,7 @@ from sidegate.contract.host import Log
 from sidegate.errors import ConfigError
 from sidegate.workers.lifeline import Ready
 from sidegate.workers.process import Process
+from sidegate.workers.reloading import Reloading
 
 if TYPE_CHECKING:
     from sidegate.workers.sockets import Sockets
@@ -34,11 +36,12 @@ class Supervisor:
     """`run` returns when all is over."""
 
     def __init__(self, loaded: Loaded, sockets: Sockets, log: Log) -> None:
-        self._loaded = loaded
         self._sockets = sockets
         self._log = log
         self._workers = [Process(number) for number in range(loaded.settings.workers)]
         self._stopping = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._reloading = Reloading(self._workers, loaded, log)
 
     async def run(self, announce: Callable[[Sequence[Ready]], None]) -> int:
         """Start all, say so, and look after them until a signal. Gives the exit code.
@@ -47,8 +50,9 @@ class Supervisor:
         Where one cannot start, all end.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         first, *others = self._workers
         ready = [await self._start(first)]
         if ready[0] is not None:
@@ -60,7 +64,9 @@ class Supervisor:
             return 0 if stopped else max([FAILED, *(worker.code or 0 for worker in self._workers)])
         announce(started)
         keepers = [asyncio.ensure_future(self._keep(worker)) for worker in self._workers]
+        self._reloading.start(self._hangup)
         await self._stopping.wait()
+        self._reloading.close()
         well = await self._end()
         await asyncio.gather(*keepers)
         return 0 if well else FAILED
@@ -80,7 +86,7 @@ class Supervisor:
         if self._stopping.is_set():
             return None
         try:
-            await worker.start(self._loaded, self._sockets.all)
+            await worker.start(self._reloading.loaded, self._sockets.all)
         except OSError as error:
             self._log.write("worker_not_started", {"worker": worker.number, "error": error.strerror})
             return None
@@ -97,6 +103,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         pause, since = FIRST_PAUSE, loop.time()
         while True:
+            await worker.hear(partial(self._reloading.asked, worker))
             code = await worker.ended()
             if self._stopping.is_set():
                 return
@@ -109,6 +116,7 @@ class Supervisor:
             pause, since = min(2 * pause, LONGEST_PAUSE), loop.time()
             if await self._start(worker) is not None:
                 self._log.write("worker_started", {"worker": worker.number})
+                self._reloading.catch_up(worker)
 
     async def _end(self) -> bool:
         """All drain, each by itself; the listening sockets are theirs alone from here on. Whether all ended well."""
@@ -117,7 +125,7 @@ class Supervisor:
         alive = [worker for worker in self._workers if worker.begun and worker.code is None]
         self._tell(signal.SIGTERM)
         try:
-            async with asyncio.timeout(self._loaded.settings.server.drain + LAST_SECONDS):
+            async with asyncio.timeout(self._reloading.loaded.settings.server.drain + LAST_SECONDS):
                 await asyncio.gather(*(worker.ended() for worker in alive))
         except TimeoutError:
             self._tell(signal.SIGKILL)
@@ -126,7 +134,8 @@ class Supervisor:
 
 
 def supervise(loaded: Loaded, announce: Callable[[Sequence[str]], None]) -> int:
-    """Serve with the workers of the config, until SIGINT, SIGTERM or SIGHUP. `announce` gets lines for the terminal."""
+    """Serve with the workers of the config, until SIGINT or SIGTERM; SIGHUP reloads. `announce` gets lines for the
+    terminal."""
     from sidegate.contract.host import SystemClock
     from sidegate.telemetry.logs import JsonLog
     from sidegate.workers.sockets import Sockets

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace as changed
 
 from sidegate.errors import ConfigError
-from sidegate.workers.lifeline import Ready, Task, receive, tell_ready
+from sidegate.workers.lifeline import Ready, line, receive
 
 if TYPE_CHECKING:
     from sidegate.config import Loaded
@@ -26,7 +26,10 @@ def main(descriptor: int) -> int:
         from sidegate.gateway import serve
 
         sockets = tuple(socket.socket(fileno=number) for number in task.sockets)
-        return serve(own(task), partial(_announce, lifeline), sockets, lifeline)
+        from sidegate.workers.minding import Minding
+
+        minding = Minding(lifeline, partial(own, task.number))
+        return serve(own(task.number, task.loaded), partial(_announce, lifeline), sockets, minding.mind)
     except EOFError:
         return 1
     except ConfigError as error:
@@ -34,22 +37,22 @@ def main(descriptor: int) -> int:
         return 2
 
 
-def own(task: Task) -> Loaded:
+def own(number: int, loaded: Loaded) -> Loaded:
     """The config as it is for this worker: its admin listener has a port, and a socket, of its own, so that each can be
     scraped."""
-    settings = task.loaded.settings
+    settings = loaded.settings
     admin = settings.admin
-    if admin is not None and task.number:
-        port = admin.tcp + task.number if admin.tcp else admin.port
-        unix = admin.unix and changed(admin.unix, path=f"{admin.unix.path}.{task.number}")
+    if admin is not None and number:
+        port = admin.tcp + number if admin.tcp else admin.port
+        unix = admin.unix and changed(admin.unix, path=f"{admin.unix.path}.{number}")
         settings = changed(settings, admin=changed(admin, port=port, unix=unix))
-    return replace(task.loaded, settings=settings)
+    return replace(loaded, settings=settings)
 
 
 def _announce(lifeline: socket.socket, gateway: Gateway) -> None:
     from sidegate.commands.welcome import lines
 
-    tell_ready(lifeline, Ready(gateway.url, gateway.admin_url, lines(gateway)))
+    lifeline.sendall(line(Ready(gateway.url, gateway.admin_url, lines(gateway))))
 
 
 if __name__ == "__main__":
