@@ -25,6 +25,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from sidegate.cli import main
+from sidegate.commands.welcome import lines
 from sidegate.contract import Call, Handler, Peer, Plugin, Process, Reply
 from sidegate.errors import ConfigError
 from sidegate.http import unix
@@ -602,6 +603,17 @@ def test_a_kernel_that_tells_no_groups_or_no_pid_still_tells_the_user() -> None:
 def test_tcp_has_no_process() -> None:
     with socket.socket() as tcp:
         assert read_process(tcp) is None
+
+
+async def test_the_line_to_paste_works(place: Path) -> None:
+    assert shutil.which("curl"), "curl is missing"
+    async with gateway(on(place / "gate", admin={"unix": {"path": str(place / "admin")}})) as running:
+        said = lines(running.gateway)
+        assert said[0].endswith(f"is ready: unix:{place / 'gate'}  (metrics and health: unix:{place / 'admin'})")
+        pasted = "\n".join(said[said.index("Try it:") + 1 :])
+        asking = await asyncio.create_subprocess_shell(pasted, stdout=-1, stderr=-3)
+        printed, _ = await asking.communicate()
+    assert printed.endswith(b"data: [DONE]\n\n"), pasted
 
 
 # --- the example ------------------------------------------------------------------------------------------------------
