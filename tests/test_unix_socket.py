@@ -378,6 +378,19 @@ async def test_a_folder_that_somebody_keeps_locked_is_not_waited_for_for_ever(
         os.close(descriptor)
 
 
+def test_a_file_system_without_such_locks_does_without(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(descriptor: int, how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    made = unix.bind(UnixSocket(path=str(place / "gate")), "listen.unix")
+    with pytest.raises(ConfigError, match="another process does"):
+        unix.bind(UnixSocket(path=str(place / "gate")), "listen.unix")
+    made.remove()
+    made.socket.close()
+    assert os.listdir(place) == []
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 LONG = "x" * 108

@@ -88,8 +88,8 @@ class Site(web.BaseSite):
         await super().start()
         if self._given:
             for each in self._given:
-                queue = _Queue(fileno=os.dup(each.fileno()))
-                await (self._take_local if each.family == socket.AF_UNIX else self._take)(queue)
+                take = self._take_local if each.family == socket.AF_UNIX else self._take
+                await take(_Queue(fileno=each.detach()))
         else:
             await self._open()
         self.urls = [*(self._url(server) for server in self._tcp[-1:]), *map(_path, self._local)]
@@ -211,7 +211,7 @@ async def listen(
     sockets: Sequence[socket.socket] = (),
     told: Told | None = None,
 ) -> list[str]:
-    """Bind, or take sockets that are bound, and give where it is reached: TCP first."""
+    """Bind, or take over sockets that are bound, and give where it is reached: TCP first."""
     site = Site(runner, listener, server, place, sockets, told)
     await site.start()
     return site.urls

@@ -151,7 +151,8 @@ def _alone(path: str) -> Iterator[None]:
 
 
 def _lock(folder: int) -> None:
-    """It is held for a moment only; whoever holds it longer is no gateway, and no reason to wait for ever."""
+    """It is held for a moment only; whoever holds it longer is no gateway, and no reason to wait for ever. A file
+    system that knows no such locks does without."""
     import fcntl
 
     until = time.monotonic() + _LOCK_SECONDS
@@ -161,6 +162,8 @@ def _lock(folder: int) -> None:
         except BlockingIOError:
             if time.monotonic() > until:
                 raise OSError(errno.EAGAIN, "its folder is locked by another process") from None
+        except OSError:
+            return None
         time.sleep(0.01)
 
 
