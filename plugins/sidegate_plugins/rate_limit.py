@@ -139,7 +139,7 @@ class RateLimit(Plugin[Settings]):
         found = self._counts(call)
         if not found:
             return await handler(call)
-        before = len(call.attempts)
+        before = 0 if call.asked.begun else len(call.attempts)
         claims = self._claims(call, found)
         tell(call.reply_headers, await self._taken(call, claims))
         if all(count.kind == "requests" for count, _ in claims):

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import openai
+import pytest
 from openai import AsyncOpenAI
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sidegate.testing import Running, gateway
 from tests.realtime.provider import Provider
@@ -84,3 +87,29 @@ async def session(running: Running, model: str = "voice", **options: Any) -> Asy
 async def gateway_for(provider: Provider, *plugins: Mapping[str, Any], **rest: Any) -> AsyncIterator[Running]:
     async with gateway(config(provider, *plugins, **rest)) as running:
         yield running
+
+
+def status(error: BaseException) -> int:
+    """Of a handshake that was answered in HTTP."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InvalidStatus):
+        cause = cause.__cause__
+    assert cause is not None, repr(error)
+    return cause.response.status_code
+
+
+REFUSED = (InvalidStatus, openai.OpenAIError)
+
+
+async def closed(connection: Any) -> tuple[int, str]:
+    """How the other side closes."""
+    with pytest.raises(ConnectionClosed) as caught:
+        await _all(connection)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+async def _all(connection: Any) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await connection.recv()

@@ -100,6 +100,9 @@ class Relay:
     def start(self, turn: Turn) -> None:
         """Let a response into the pipeline. Raises `SidegateError` where the gateway takes no calls."""
         self._turns[turn.call.id] = turn
+        if turn.begun:
+            # Whoever refuses it: what its provider has used is on record.
+            turn.call.attempts.append(turn.attempt)
         try:
             turn.live = self.service.live.start(turn.call, self._run, turn.outlet, "cancel")
         except SidegateError:
@@ -119,8 +122,10 @@ class Relay:
 
     async def _hold(self, call: Call) -> Reply:
         """At the heart of a response's pipeline: its one attempt, on record however it ends."""
-        turn, attempt = self._turns[call.id], self._turns[call.id].attempt
-        call.attempts.append(attempt)
+        turn = self._turns[call.id]
+        attempt = turn.attempt
+        if not turn.begun:
+            call.attempts.append(attempt)
         try:
             reply = await self._ask(call.child(attempt, Gate(call, attempt)))
             attempt.ending = Ending.COMPLETE
@@ -155,7 +160,6 @@ class Relay:
 
     async def _spent(self, turn: Turn) -> None:
         """A response that its provider began, and that was not let in: what it used is on record all the same."""
-        turn.call.attempts.append(turn.attempt)
         session = self._sessions.get(turn.call.subject)
         if session is not None:
             await session.stopped(turn)

@@ -44,6 +44,8 @@ PIECES: Final = TEXTS | AUDIO
 _TYPE: Final = re.compile(rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]{0,200}"\s*,\s*)?"type"\s*:\s*"([a-z_.]{1,80})"')
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _MOST: Final = 2**53
+_NOTHING: Final = Raw(b"")
+_EMPTY: Final = frozenset({b"", b"null"})
 _REASONS: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -83,8 +85,8 @@ class ClientEvent(Struct, gc=False):
 
     type: str = ""
     event_id: str | None = None
-    session: Raw | None = None
-    response: Raw | None = None
+    session: Raw = _NOTHING
+    response: Raw = _NOTHING
 
 
 class Limits(Struct, gc=False):
@@ -179,17 +181,17 @@ def read_client(data: bytes) -> ClientEvent | None:
     return event
 
 
-def read_limits(raw: Raw | None) -> Limits:
+def read_limits(raw: Raw) -> Limits:
     try:
-        return Limits() if raw is None or bytes(raw) == b"null" else _limits(raw)
+        return Limits() if bytes(raw) in _EMPTY else _limits(raw)
     except _UNREADABLE as error:
         raise BadRequest("`response` is not an object as Realtime has it.", param="response") from error
 
 
-def read_session(raw: Raw | None) -> Session:
+def read_session(raw: Raw) -> Session:
     """What an update sets."""
     try:
-        return Session() if raw is None or bytes(raw) == b"null" else _session(raw)
+        return Session() if bytes(raw) in _EMPTY else _session(raw)
     except _UNREADABLE as error:
         raise BadRequest("`session` is not an object as Realtime has it.", param="session") from error
 
