@@ -242,6 +242,15 @@ async def test_nothing_is_looked_at_where_that_is_off(shelf: Shelf, new: Authori
         assert running.log.events("tls_renewed") == []
 
 
+async def test_a_reload_of_the_config_reads_them_too(shelf: Shelf, old: Authority, new: Authority) -> None:
+    async with gateway(demo_config(listen={"port": 0, "tls": shelf.tls(reload=0)})) as running:
+        loaded = running.service.loaded
+        shelf.put(new)
+        assert await met(running) == fingerprint(old.server)
+        await running.gateway.reload("signal", lambda: loaded)
+        assert await met(running) == fingerprint(new.server)
+
+
 # --- what cannot be used ----------------------------------------------------------------------------------------------
 
 
@@ -308,6 +317,9 @@ async def test_where_no_second_server_can_be_made_the_first_goes_on_and_it_is_tr
         shelf.put(new)
         await until(lambda: bool(running.log.events("tls_refused")))
         await until(lambda: bool(running.log.events("tls_renewed")))
+        assert await met(running) == fingerprint(new.server)
+        fails.append(OSError(24, "Too many open files"))
+        assert (await renewed(running))[0] == "certificates cannot be put to use: Too many open files"
         assert await met(running) == fingerprint(new.server)
 
 

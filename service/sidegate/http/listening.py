@@ -226,4 +226,6 @@ async def renew(runner: Runner) -> list[ConfigError]:
                 await site.renew()
             except ConfigError as error:
                 wrong.append(error)
+            except OSError as error:
+                wrong.append(ConfigError("", f"certificates cannot be put to use: {error.strerror}"))
     return wrong
