@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="show what a config comes to: routes, plugins in order, models")
     _add_config(explain)
     explain.add_argument("--json", action="store_true", help="for programs")
+    explain.add_argument("--call", metavar="ID", help="what each plugin did to this call, and how long it took")
+    explain.add_argument("--admin", metavar="URL", help="with --call: the admin listener, if not where the config says")
 
     plugins = commands.add_parser("plugins", help="show what a config may use, and the settings of each plugin")
     plugins.add_argument("name", nargs="?", metavar="NAME", help="only this one, with its settings")
@@ -131,6 +133,10 @@ def _run(options: argparse.Namespace) -> int:
             from sidegate.commands.check import run as check
 
             return check(options.config, _instead(options))
+        case "explain" if options.call is not None:
+            from sidegate.commands.explain_call import run as explain_call
+
+            return explain_call(options.config, options.call, options.json, options.admin)
         case "explain":
             from sidegate.commands.explain import run as explain
 

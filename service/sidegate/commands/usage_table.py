@@ -33,12 +33,12 @@ def lines(report: Report, width: int) -> Iterator[str]:
     since, until = (f"{moment:%Y-%m-%d %H:%M}" for moment in (query.since, query.until))
     yield f"Usage by {', '.join(query.by)}, {since} to {until} {query.timezone}"
     if query.where:
-        yield _shown(f"Only {', '.join(f'{name}={value}' for name, value in query.where)}")
+        yield shown(f"Only {', '.join(f'{name}={value}' for name, value in query.where)}")
     yield ""
     if not totals.calls:
         yield "No calls."
         return
-    names = [[_shown(part or "-") for part in key] for key, _ in report.rows]
+    names = [[shown(part or "-") for part in key] for key, _ in report.rows]
     columns, widths = _fitted(report, names, width)
     rows = [*(sums for _, sums in report.rows), totals]
     cells = [[column.cell(sums) for column in columns] for sums in rows]
@@ -156,7 +156,7 @@ def _line(names: Sequence[str], widths: Sequence[int], cells: Sequence[str], siz
     return _GAP.join([*left, *right])
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Without what a terminal would obey: clients choose some of these names."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 

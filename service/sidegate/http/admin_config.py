@@ -11,11 +11,12 @@ from aiohttp import web
 from msgspec import Struct
 
 from sidegate import shown
+from sidegate.config import Loaded
 from sidegate.contract.prices import Pricing, Rates
 from sidegate.contract.timeouts import TimeoutChanges
 from sidegate.finder import Available, available
 from sidegate.http.admin_answers import Page, no_parameters, said
-from sidegate.loader import LoadedPlugin
+from sidegate.loader import LoadedPlugin, Plugins
 from sidegate.service import Service
 from sidegate.settings import Route, Target
 from sidegate.upstream.choice import Chosen
@@ -104,7 +105,8 @@ def add_config(app: web.Application, current: Callable[[], Service]) -> None:
 
     async def config(request: web.Request) -> web.Response:
         no_parameters(request)
-        return said(shown_config(current()))
+        service = current()
+        return said(shown_config(service.loaded, service.plugins))
 
     async def routes(request: web.Request) -> web.Response:
         no_parameters(request)
@@ -140,14 +142,14 @@ def secrets_of(service: Service) -> Collection[str]:
     return service.loaded.secrets | shown.plugin_secrets(service.plugins)
 
 
-def shown_config(service: Service) -> ShownConfig:
-    """The config in force."""
-    secrets, settings = secrets_of(service), service.settings
+def shown_config(loaded: Loaded, plugins: Plugins) -> ShownConfig:
+    """A config with its plugins."""
+    secrets, settings = loaded.secrets | shown.plugin_secrets(plugins), loaded.settings
     return ShownConfig(
-        path=str(service.loaded.path),
+        path=str(loaded.path),
         yaml=shown.as_yaml(shown.settings(settings, secrets, defaults=False)),
         settings=shown.settings(settings, secrets, defaults=True),
-        warnings=service.loaded.warnings,
+        warnings=loaded.warnings,
     )
 
 

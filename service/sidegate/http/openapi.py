@@ -9,10 +9,10 @@ import msgspec
 from aiohttp import web
 
 from sidegate import __version__
-from sidegate.http import openapi_admin, openapi_records
+from sidegate.http import openapi_admin, openapi_records, openapi_streams
 from sidegate.http.app import OPERATIONS as ALL_OPERATIONS
 from sidegate.http.openapi_calls import DIALECTS, GEMINI_PATHS, call, gemini
-from sidegate.http.openapi_spec import PLAIN, TEXT, Json, Spec
+from sidegate.http.openapi_spec import PLAIN, TEXT, Json, Spec, nothing
 from sidegate.http.openapi_words import operation
 from sidegate.service import Service
 from sidegate.settings import Route
@@ -29,6 +29,9 @@ _TAGS = (
     ("Calls", "A caller's own calls in flight and on record"),
     ("Usage", "What a caller has used"),
     ("Jobs", "Calls that outlive their connection"),
+    ("Streams", "Streams that outlive their connection"),
+    ("Sockets", "Calls over WebSockets"),
+    ("Console", "The page of whoever operates it"),
     ("Health", "Whether it runs and takes calls"),
     ("Administration", "For whoever operates it, on the admin listener"),
 )
@@ -66,7 +69,7 @@ def document(service: Service, app: web.Application, *, admin: bool) -> Json:
         "security": _security(service, admin=admin),
         "tags": [{"name": name, "description": text} for name, text in _TAGS],
         "paths": dict(sorted(paths.items())),
-        "components": spec.components(schemes),
+        "components": spec.components(schemes, paths),
     }
 
 
@@ -85,7 +88,7 @@ def _described(spec: Spec, service: Service, method: str, canonical: str) -> Ite
     known = _HEALTH.get(canonical) or openapi_admin.OPERATIONS.get((method, canonical))
     if known is not None or method == "HEAD":
         made = (known or openapi_admin.OPERATIONS[("GET", canonical)])(spec)
-        yield canonical, _without_body(made) if method == "HEAD" else made
+        yield canonical, _without_body(spec, made) if method == "HEAD" else made
         return
     if canonical == "/openapi.json":
         yield canonical, _itself(spec)
@@ -116,12 +119,8 @@ def _named(made: Json, route: Route) -> Json:
     return made if not route.prefix else {**made, "operationId": f"{made['operationId']}_{route.name}"}
 
 
-def _without_body(made: Json) -> Json:
-    said = {
-        status: {"description": response["description"]}
-        for status, response in made["responses"].items()
-        if "description" in response
-    }
+def _without_body(spec: Spec, made: Json) -> Json:
+    said = {status: nothing(spec.resolved(response)["description"]) for status, response in made["responses"].items()}
     return {**made, "operationId": f"{made['operationId']}Head", "responses": said}
 
 
@@ -141,7 +140,7 @@ _HEALTH: Mapping[str, Any] = {
     "/readyz": _probe("getReady", "Whether it takes calls", fails=True),
     "/healthz": _probe("getHealth", "The same as `/readyz`", fails=True),
 }
-_BELOW: Mapping[tuple[str, str], Any] = openapi_records.OPERATIONS
+_BELOW: Mapping[tuple[str, str], Any] = {**openapi_records.OPERATIONS, **openapi_streams.OPERATIONS}
 
 
 def _itself(spec: Spec) -> Json:

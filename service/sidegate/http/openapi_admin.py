@@ -14,7 +14,9 @@ from sidegate.http.admin_config import ShownConfig, ShownModel, ShownPipeline, S
 from sidegate.http.admin_keys import ChangedKey, ToldKey
 from sidegate.http.admin_live import Now
 from sidegate.http.admin_status import Status
-from sidegate.http.openapi_spec import JSON, PLAIN, Json, Spec, events, parameter
+from sidegate.http.console import TYPES
+from sidegate.http.openapi_calls import CALL
+from sidegate.http.openapi_spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
 from sidegate.http.openapi_words import CALL_ID, USAGE_PARAMETERS, operation
 from sidegate.in_flight import InFlight
 from sidegate.keys.asked import Change, Issue, Rotate
@@ -124,6 +126,36 @@ def _reload(spec: Spec) -> Json:
     return _asks("reload", "Read the config again", shapes.Reloaded, errors=(409, 422))(spec)
 
 
+def _page(spec: Spec) -> Json:
+    said = {"308": nothing("To `/console/`."), **spec.errors(PLAIN, (400, 403, 421))}
+    return {**operation("openConsole", "Console", "The console", said), "security": []}
+
+
+def _file(spec: Spec) -> Json:
+    answered = spec.said("The page, and what belongs to it.")
+    for media in sorted(set(TYPES.values())):
+        answered["content"][f"{media}; charset=utf-8"] = {"schema": {"type": "string"}}
+    said = {"200": answered, "304": nothing("As it is kept."), **spec.errors(PLAIN, (400, 403, 404, 421))}
+    name = parameter("name", "path", "`index.html`, if empty. It may hold slashes.")
+    return {**operation("getConsoleFile", "Console", "A file of the console", said, [name]), "security": []}
+
+
+def _playground(spec: Spec) -> Json:
+    """Whatever a client's call is answered."""
+    answered = spec.said("What the client would have got.", Any)
+    answered["content"] |= events("As of the call.") | _SAID
+    said: Json = {"200": answered, "202": {**answered, "description": "The call is kept as a job."}}
+    for status in sorted({*CALL, *GUARDED}):
+        error = spec.resolved(spec.errors(PLAIN, [status])[str(status)])
+        said[str(status)] = {**error, "content": {**error["content"], JSON: {"schema": {}}, **_SAID}}
+    path = parameter("path", "path", "The path of a call on the clients' listener. It may hold slashes.")
+    own = parameter("x-sidegate-client-authorization", "header", "The call's own `Authorization`.")
+    body = {"required": True, "content": {JSON: {"schema": {"type": "object"}}}}
+    return operation("call", "Console", "A call, as a client makes it", said, [path, own], requestBody=body)
+
+
+_SAID: Json = {f"{TEXT}; charset=utf-8": {"schema": {"type": "string"}}}
+
 _KEYS = (
     parameter("owner", "query", "Only theirs."),
     parameter("team", "query", "Only theirs."),
@@ -172,6 +204,9 @@ OPERATIONS: Mapping[tuple[str, str], Maker] = {
     ("DELETE", "/admin/jobs/{id}"): _asks("cancelJob", "Cancel a job", shapes.AnyJob, _JOB_ID, errors=(404, 410, 503)),
     ("GET", "/admin/usage"): _usage,
     ("POST", "/admin/reload"): _reload,
+    ("GET", "/console"): _page,
+    ("GET", "/console/{name}"): _file,
+    ("POST", "/admin/playground/{path}"): _playground,
     ("GET", "/admin/keys"): _asks("listKeys", "Issued keys, oldest first", KeyPage, *_KEYS, errors=(501, 503)),
     ("POST", "/admin/keys"): _asks(
         "issueKey", "Issue a key; its secret is told this once", ToldKey, body=Issue, status=201, errors=(501, 503)

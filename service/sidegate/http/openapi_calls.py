@@ -192,7 +192,7 @@ def gemini(spec: Spec, canonical: str, served: Iterable[str], *, jobs: bool) -> 
         if operation not in served:
             continue
         spoken = Dialect(
-            id=f"{method}{version.title()}",
+            id=f"{method}{version.title() or 'Unversioned'}",
             tag="Gemini",
             summary=summary,
             voice=IN_ARRAY if method == "streamGenerateContent" else GEMINI,

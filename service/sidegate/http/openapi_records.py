@@ -9,13 +9,11 @@ from msgspec import Struct
 
 from sidegate.http import openapi_shapes as shapes
 from sidegate.http.openapi_calls import ANTHROPIC, CALL, GEMINI, OPENAI, PAGES
-from sidegate.http.openapi_spec import JSON, PLAIN, TEXT, Json, Spec, events, parameter
+from sidegate.http.openapi_spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
+from sidegate.http.openapi_streams import RECORD
 from sidegate.http.openapi_words import CALL_ID, USAGE_PARAMETERS, operation
 from sidegate.in_flight import OwnInFlight
 from sidegate.ledger.rows import AttemptRow, CallRow
-
-RECORD = (400, 401, 403, 404, 417, 422, 429, 499, 500, 503, 505)
-"""What a plugin of the pipeline, or the gateway, may answer."""
 
 Maker: TypeAlias = Callable[[Spec], Json]
 
@@ -53,9 +51,17 @@ def _models(spec: Spec) -> Json:
     return operation("listModels", "Models", "The models the caller may see", responses, description=_VENDOR)
 
 
-def _gemini_models(spec: Spec) -> Json:
+def _gemini_models(version: str) -> Maker:
+    return lambda spec: _gemini_list(spec, version)
+
+
+def _gemini_model(version: str) -> Maker:
+    return lambda spec: _gemini_one(spec, version)
+
+
+def _gemini_list(spec: Spec, version: str) -> Json:
     said = {"200": spec.said("The models the caller may see.", shapes.GeminiModels), **spec.errors(GEMINI, RECORD)}
-    return operation("listGeminiModels", "Models", "The models the caller may see", said)
+    return operation(f"listGeminiModels{version.title()}", "Models", "The models the caller may see", said)
 
 
 def _model(spec: Spec) -> Json:
@@ -63,9 +69,9 @@ def _model(spec: Spec) -> Json:
     return operation("getModel", "Models", "One model", responses, [_MODEL_ID], description=_VENDOR)
 
 
-def _gemini_model(spec: Spec) -> Json:
+def _gemini_one(spec: Spec, version: str) -> Json:
     said = {"200": spec.said("The model.", shapes.GeminiModel), **spec.errors(GEMINI, RECORD)}
-    return operation("getGeminiModel", "Models", "One model", said, [_MODEL_ID])
+    return operation(f"getGeminiModel{version.title()}", "Models", "One model", said, [_MODEL_ID])
 
 
 _VENDOR = (
@@ -91,8 +97,7 @@ def _in_every_voice(spec: Spec, description: str, kinds: Sequence[Any]) -> Json:
 
 
 def _of(spec: Spec, status: int) -> Json:
-    reference = spec.errors(OPENAI, [status])[str(status)]["$ref"]
-    return dict(spec.responses[reference.rpartition("/")[2]])
+    return spec.resolved(spec.errors(OPENAI, [status])[str(status)])
 
 
 def _own(spec: Spec, id: str, summary: str, answer: Any, parameters: list[Json], **more: Any) -> Json:
@@ -146,8 +151,7 @@ def _job_result(spec: Spec) -> Json:
     said: Json = {"200": answered, **spec.errors(PLAIN, (*RECORD, 409, 410))}
     bodies = {JSON: {"schema": {}}, f"{TEXT}; charset=utf-8": {"schema": {"type": "string"}}}
     for status in CALL:
-        found = said.get(str(status)) or spec.errors(PLAIN, [status])[str(status)]
-        resolved = spec.responses[found["$ref"].rpartition("/")[2]]
+        resolved = spec.resolved(spec.errors(PLAIN, [status])[str(status)])
         said[str(status)] = {**resolved, "content": {**resolved["content"], **bodies}}
     return operation("getJobResult", "Jobs", "The reply of a job", dict(sorted(said.items())), [_JOB_ID, _WAIT])
 
@@ -169,10 +173,9 @@ def _job_events(spec: Spec) -> Json:
     ]
     said: Json = {
         "200": {**spec.said("The events of the reply, from where the reader is."), "content": events("With ids.")},
-        "204": spec.said("There is nothing to read any more."),
+        "204": nothing("There is nothing to read any more."),
         **spec.errors(PLAIN, (*RECORD, 410)),
     }
-    del said["204"]["content"]
     return operation("getJobEvents", "Jobs", "The events of a job", said, parameters)
 
 
@@ -194,9 +197,7 @@ def _kept(id: str, summary: str, *, streams: bool = False, answer: Any = shapes.
 
 def _resume(spec: Spec) -> Json:
     answered = {**spec.said("What is still being said."), "content": events("UI message parts.")}
-    nothing = spec.said("Nothing runs.")
-    del nothing["content"]
-    said = {"200": answered, "204": nothing, **spec.errors(PAGES, RECORD)}
+    said = {"200": answered, "204": nothing("Nothing runs."), **spec.errors(PAGES, RECORD)}
     parameters = [parameter("id", "path", "The chat.")]
     return operation("resumeChat", "AI SDK", "Go on with a chat's reply", said, parameters)
 
@@ -204,8 +205,8 @@ def _resume(spec: Spec) -> Json:
 OPERATIONS: Mapping[tuple[str, str], Maker] = {
     ("GET", "/v1/models"): _models,
     ("GET", "/v1/models/{id}"): _model,
-    **{("GET", f"/{version}/models"): _gemini_models for version in ("v1beta", "v1alpha", "v1beta1")},
-    **{("GET", f"/{version}/models/{{id}}"): _gemini_model for version in ("v1beta", "v1alpha", "v1beta1")},
+    **{("GET", f"/{version}/models"): _gemini_models(version) for version in ("v1beta", "v1alpha", "v1beta1")},
+    **{("GET", f"/{version}/models/{{id}}"): _gemini_model(version) for version in ("v1beta", "v1alpha", "v1beta1")},
     ("GET", "/v1/calls"): _calls,
     ("GET", "/v1/calls/{id}"): _call,
     ("DELETE", "/v1/calls/{id}"): _stop_call,

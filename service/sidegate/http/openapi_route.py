@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from sidegate.http.admin_answers import HEADERS, no_parameters
@@ -15,9 +17,14 @@ def add_openapi(app: web.Application, service: Service, *, admin: bool) -> None:
     async def openapi(request: web.Request) -> web.Response:
         no_parameters(request)
         if not made:
-            from sidegate.http.openapi import encoded
-
-            made.append(encoded(service, app, admin=admin))
+            # It takes a moment, and streams must not wait for it.
+            made.append(await asyncio.get_running_loop().run_in_executor(None, _made, service, app, admin))
         return web.Response(body=made[0], content_type="application/json", headers=HEADERS)
 
     app.router.add_get("/openapi.json", openapi, allow_head=False)
+
+
+def _made(service: Service, app: web.Application, admin: bool) -> bytes:
+    from sidegate.http.openapi import encoded
+
+    return encoded(service, app, admin=admin)

@@ -424,6 +424,15 @@ class Ticket(Struct, kw_only=True):
     """Where, with the ticket."""
 
 
+class SocketTicket(Struct, kw_only=True):
+    """What opens one chat socket where no header can be sent."""
+
+    ticket: str
+    expires_at: str
+    url: str
+    """Where, with the ticket."""
+
+
 class Reloaded(Struct, kw_only=True):
     """The config was read again, and is in force."""
 

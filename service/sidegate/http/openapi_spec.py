@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -74,16 +74,32 @@ class Spec:
     def __init__(self) -> None:
         self.schemas: dict[str, Json] = {}
         self.responses: dict[str, Json] = {}
+        self._plain: dict[str, Json] = {}
+        self._notes = Notes()
 
     def schema(self, of: Any) -> Json:
         """The schema of a type; what it is made of becomes components."""
         (schema,), found = msgspec.json.schema_components([of], ref_template="#/components/schemas/{name}")
         classes = {_name(each): each for each in _structs(types.type_info(of))}
         for name, component in found.items():
-            noted = _noted(component, classes.get(name))
-            if self.schemas.setdefault(name, noted) != noted:
+            if name not in self._plain:
+                self._plain[name] = component
+                self.schemas[name] = self._noted(component, classes.get(name))
+            elif self._plain[name] != component:
                 raise ValueError(f"two types are called {name}")
         return schema
+
+    def _noted(self, component: Json, cls: type | None) -> Json:
+        """With what stands below each field in the code as its description."""
+        if cls is None:
+            return component
+        noted = {**component, "properties": dict(component.get("properties", {}))}
+        spelled = {field.name: field.encode_name for field in msgspec.structs.fields(cls)}
+        for name, note in self._notes.of(cls).items():
+            place = spelled.get(name, name)
+            if (field := noted["properties"].get(place)) is not None and "description" not in field:
+                noted["properties"][place] = {"description": note, **field}
+        return noted
 
     def content(self, of: Any, media: str = JSON) -> Json:
         """A body of this type."""
@@ -98,6 +114,11 @@ class Spec:
         """Responses by status."""
         return {str(status): self._error(voice, status) for status in statuses}
 
+    def resolved(self, response: Json) -> Json:
+        """A response, where it is only referred to."""
+        reference = response.get("$ref")
+        return response if reference is None else self.responses[reference.rpartition("/")[2]]
+
     def _error(self, voice: Voice, status: int) -> Json:
         name = f"{voice.name}{status}"
         if name not in self.responses:
@@ -109,11 +130,12 @@ class Spec:
             self.responses[name] = {"description": STATUSES[status], "headers": headers, "content": content}
         return {"$ref": f"#/components/responses/{name}"}
 
-    def components(self, schemes: Json) -> Json:
-        """All that was asked for."""
+    def components(self, schemes: Json, paths: Json) -> Json:
+        """All that was asked for, and is used."""
+        used = _referred(paths, self.responses)
         return {
             "schemas": dict(sorted(self.schemas.items())),
-            "responses": dict(sorted(self.responses.items())),
+            "responses": dict(sorted(used.items())),
             "headers": _HEADERS,
             "securitySchemes": schemes,
         }
@@ -145,8 +167,25 @@ def parameter(name: str, where: str, description: str, schema: Json | None = Non
 
 
 def events(description: str) -> Json:
-    """A stream of server-sent events."""
-    return {EVENTS: {"schema": {"type": "string", "description": description}}}
+    """A stream of server-sent events; the schema is of each of them."""
+    fields = {name: {"type": "string"} for name in ("data", "event", "id")} | {"retry": {"type": "integer"}}
+    return {EVENTS: {"schema": {"type": "object", "description": description, "properties": fields}}}
+
+
+def nothing(description: str) -> Json:
+    """A response without a body."""
+    return {"description": description, "headers": _headers("RequestId")}
+
+
+def _referred(paths: Json, responses: Json) -> Json:
+    names = {
+        response["$ref"].rpartition("/")[2]
+        for item in paths.values()
+        for described in item.values()
+        for response in described["responses"].values()
+        if "$ref" in response
+    }
+    return {name: response for name, response in responses.items() if name in names}
 
 
 def _headers(*names: str) -> Json:
@@ -181,35 +220,33 @@ def _name(cls: type) -> str:
     return cls.__name__
 
 
-def _noted(component: Json, cls: type | None) -> Json:
-    """With what stands below each field in the code as its description."""
-    if cls is None:
-        return component
-    spelled = {field.name: field.encode_name for field in msgspec.structs.fields(cls)}
-    for name, note in _notes(cls).items():
-        properties = component.get("properties", {})
-        if (property := properties.get(spelled.get(name, name))) is not None and "description" not in property:
-            properties[spelled.get(name, name)] = {"description": note, **property}
-    return component
+class Notes:
+    """What stands below the fields of Structs, in their source; each module is read once."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, dict[str, dict[str, str]]] = {}
+
+    def of(self, cls: type) -> dict[str, str]:
+        """By the field's name, those of its bases too."""
+        found: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Struct) and base is not Struct:
+                found |= self._module(base.__module__).get(base.__name__, {})
+        return found
+
+    def _module(self, name: str) -> dict[str, dict[str, str]]:
+        if name not in self._modules:
+            try:
+                body = ast.parse(inspect.getsource(sys.modules[name])).body
+            except (OSError, TypeError, SyntaxError):  # no source is shipped: then there are no notes
+                body = []
+            self._modules[name] = {line.name: _below(line) for line in body if isinstance(line, ast.ClassDef)}
+        return self._modules[name]
 
 
-def _notes(cls: type) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if issubclass(base, Struct) and base is not Struct:
-            found |= _own_notes(base)
-    return found
-
-
-def _own_notes(cls: type) -> dict[str, str]:
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    except (OSError, TypeError, SyntaxError):  # no source is shipped: then there are no notes
-        return {}
-    if not isinstance(body, ast.ClassDef):
-        return {}
+def _below(cls: ast.ClassDef) -> dict[str, str]:
     found = {}
-    for line, below in zip(body.body, body.body[1:], strict=False):
+    for line, below in zip(cls.body, cls.body[1:], strict=False):
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(below, ast.Expr):
             value = below.value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
