@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -34,7 +35,7 @@ class Kitchen:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._ports = {"8080": str(_free_port()), "8081": str(_free_port())}
+        self._ports = {port: str(_free_port()) for port in ("8080", "8081", "9000")}
         tools = folder / "bin"
         tools.mkdir()
         for name, words in (("sidegate", "-m sidegate"), ("python", "")):
@@ -49,8 +50,12 @@ class Kitchen:
 
     def run(self, text: str) -> str:
         """What the commands print. A gateway is left running."""
-        if text.startswith("sidegate serve"):
-            self._serve(text.split())
+        words = self._here(text).split()
+        if "sidegate serve" in text:
+            self._wait(self._start(words))
+            return ""
+        if words[-1] == "&":
+            self._start(words[:-1])
             return ""
         done = subprocess.run(
             ["sh", "-e", "-c", self._here(text)],
@@ -70,13 +75,24 @@ class Kitchen:
             printed = self.run(text)
         return printed
 
-    def _serve(self, words: list[str]) -> None:
-        log = self._stack.enter_context((self._folder / "serve.log").open("wb"))
-        process = subprocess.Popen(words, cwd=self._folder, env=self._environ, stdout=log, stderr=subprocess.STDOUT)
+    def _start(self, words: list[str]) -> subprocess.Popen[bytes]:
+        """In the background, until the recipe is over. Words before the command may set its environment."""
+        given = dict(word.split("=", 1) for word in itertools.takewhile(lambda word: "=" in word, words))
+        log = self._stack.enter_context((self._folder / "background.log").open("ab"))
+        process = subprocess.Popen(
+            words[len(given) :],
+            cwd=self._folder,
+            env={**self._environ, **given},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         self._stack.callback(_end, process)
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + SECONDS
         while not self._ready():
-            assert process.poll() is None, (self._folder / "serve.log").read_text()
+            assert process.poll() is None, (self._folder / "background.log").read_text()
             assert time.monotonic() < end, "the gateway did not become ready"
             time.sleep(0.05)
 
@@ -87,7 +103,7 @@ class Kitchen:
         return False
 
     def _here(self, text: str) -> str:
-        return re.sub(r"\b808[01]\b", lambda found: self._ports[found[0]], text)
+        return re.sub(r"\b(8080|8081|9000)\b", lambda found: self._ports[found[0]], text)
 
     def _there(self, text: str) -> str:
         for shown, real in self._ports.items():
