@@ -16,7 +16,7 @@ from sidegate.contract.host import Host
 from sidegate.contract.keys import NoKeys
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
-from sidegate.errors import Refusal
+from sidegate.errors import Refusal, SidegateError
 from sidegate.ground import Ground
 from sidegate.loader import LoadedPipeline, inherit, load, start, stop
 from sidegate.pipeline import chain
@@ -59,6 +59,7 @@ class Service:
         """What plugins said while they started."""
         self.starting = ""
         """The place in the config of the plugin that starts."""
+        self.stopped = False
         self._take_in(ground)
         self.catalogue = Catalogue(settings.models, settings.translation)
         self.upstreams: dict[str, Upstream] = make_upstreams(
@@ -86,7 +87,7 @@ class Service:
         }
         self._known = (
             {}
-            if self.jobs is None
+            if self.jobs is None and not any("socket" in route.deliveries for route in settings.routes)
             else {name: self._pipeline(pipeline, known=True) for name, pipeline in self.plugins.items()}
         )
 
@@ -123,6 +124,7 @@ class Service:
             rates=self.counters.rates,
             slots=self.counters.slots,
             shared=self.counters.shared,
+            values=self.counters.values,
             log=self.log,
             metrics=self.metrics,
             http=self.ground.client,
@@ -151,13 +153,20 @@ class Service:
 
     async def stop(self) -> None:
         """Stop them in reverse."""
+        self.stopped = True
         await stop(self.plugins)
 
     # --- pipelines ----------------------------------------------------------------------------------------------------
 
     def known(self, pipeline: str) -> Handler:
-        """The pipeline for a call whose caller is known, such as a job. Raises `KeyError`."""
-        return self._known[pipeline]
+        """The pipeline for a call whose caller is known, such as a job; that of the config in force, where this one has
+        been stopped. Raises `KeyError`, or a `SidegateError` where it has gone with this one."""
+        if not self.stopped:
+            return self._known[pipeline]
+        try:
+            return self.ground.serving.known(pipeline)
+        except KeyError:
+            raise SidegateError("The route is not served any more.", status=410, code="route_gone") from None
 
     def names(self, route: str) -> Names:
         """The plugins that calls of a route pass."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from sidegate.errors import Refusal
 from sidegate.reloading.fixed import LOOSE, changes, check_fixed
 from sidegate.settings import Settings
 from sidegate.testing import Exchange, demo_config, scripted
+from tests.plugins.jwt_issuer import issuer, rsa_key
+from tests.plugins.test_jwt_served import jwt, today
 from tests.relaying import answers
 from tests.reload.ground import Told, config_of, mortal, site, until
+from tests.reload.plugins import Mortal
 
 # --- what is wrong with a config changes nothing ----------------------------------------------------------------------
 
@@ -236,6 +241,39 @@ async def test_an_answer_that_was_kept_is_told_again_after_a_reload(tmp_path: Pa
         assert (await second, replayed) == ((text, "true"), None)
         await on.reload()
         assert await ask() == (text, "true")
+
+
+async def test_an_issuer_that_is_down_does_not_keep_a_config_from_its_place(tmp_path: Path) -> None:
+    async with issuer(rsa_key("one")) as there:
+        config = config_of(tmp_path)
+        config["pipelines"]["main"]["plugins"].append(jwt(there))
+        async with site(config, tmp_path) as on:
+            there.status = 500
+            await on.reload()
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+            headers = {"Authorization": f"Bearer {today(there)}"}
+            async with on.http.post(on.url + "/v1/chat/completions", json=body, headers=headers) as reply:
+                assert reply.status == 200, await reply.text()
+            assert (on.number, there.fetches) == (2, 1)
+
+
+async def test_what_is_not_in_force_any_more_is_forgotten(tmp_path: Path) -> None:
+    async with site(config_of(tmp_path), tmp_path) as on:
+        services = [weakref.ref(on.running.service)]
+        for _ in range(5):
+            assert (await on.ask())[0] == 200
+            async with on.http.get(on.url + "/v1/models") as reply:
+                assert reply.status == 200
+            await on.reload()
+            services.append(weakref.ref(on.running.service))
+        await until(lambda: len(on.running.log.events("generation_stopped")) == 5)
+        Mortal.lives.clear()
+
+        def forgotten() -> bool:
+            gc.collect()
+            return [each() is not None for each in services] == [False] * 5 + [True]
+
+        await until(forgotten)
 
 
 # --- what changes -----------------------------------------------------------------------------------------------------

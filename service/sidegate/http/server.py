@@ -11,9 +11,11 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.web_app import _cached_build_middleware
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from sidegate import __version__
@@ -138,9 +140,10 @@ class _Server(web.Server):
 class Face:
     """What answers requests: an application and its shortcuts. It counts the requests it has in hand."""
 
-    __slots__ = ("_left", "handle", "leaving", "requests", "shortcuts")
+    __slots__ = ("__weakref__", "_left", "app", "handle", "leaving", "requests", "shortcuts")
 
     def __init__(self, app: web.Application) -> None:
+        self.app = app
         self.handle: Answer = app._handle
         self.shortcuts = app.get(SHORTCUTS, {})
         self.requests = 0
@@ -164,11 +167,12 @@ class Face:
 class Runner(web.AppRunner):
     """An application with the gateway's settings. `show` puts another in its place."""
 
-    __slots__ = ("_send_timeout", "face")
+    __slots__ = ("_faces", "_send_timeout", "face")
 
     def __init__(self, app: web.Application, server: Server) -> None:
         super().__init__(
-            app,
+            # It makes requests and answers none: what it holds it holds for good.
+            web.Application(client_max_size=app._client_max_size),
             # A client that leaves cancels its handler at once, also while the provider is silent.
             handler_cancellation=True,
             # Also the bound on reading headers: 75 s by default.
@@ -182,15 +186,30 @@ class Runner(web.AppRunner):
             shutdown_timeout=1,
         )
         self._send_timeout = server.send_timeout
-        self.face = Face(app)
+        self.face = make_face(app)
+        self._faces = WeakSet([self.face])
+        """Also those that have requests in hand and get no more."""
+
+    @property
+    def app(self) -> web.Application:
+        """What answers."""
+        return self.face.app
+
+    async def shutdown(self) -> None:
+        """Tell all applications that have something in hand to end it."""
+        for face in tuple(self._faces):
+            await face.app.shutdown()
 
     def show(self, face: Face, server: Server) -> Face:
         """From the next request on, on open connections too, `face` answers; bounds are those of new connections.
         Gives the face before, which has yet to answer what it has in hand."""
         before, self.face = self.face, face
+        self._faces.add(face)
         made = cast("_Server", self.server)
         made.send_timeout = server.send_timeout
         made._kwargs["keepalive_timeout"] = server.keepalive_timeout
+        # It remembers, for good, what stood round the handlers of the application before.
+        _cached_build_middleware.cache_clear()
         before.leave()
         return before
 
@@ -228,7 +247,7 @@ class Runner(web.AppRunner):
 
 
 def make_face(app: web.Application) -> Face:
-    """Of an application that is to take the place of a runner's own. It has no signals of its own."""
+    """Of an application. Of its signals there are two: when a reply begins, and when the gateway stops."""
     app.freeze()
     return Face(app)
 

@@ -17,6 +17,7 @@ LOOSE = frozenset(
         "admin.key_file",
         "admin.names",
         "admin.without_key",
+        "conversations",
         "listen.cors",
         "models",
         "pipelines",
@@ -24,6 +25,8 @@ LOOSE = frozenset(
         "providers",
         "routes",
         "server",
+        "sockets",
+        "streams",
         "translation",
     }
 )
