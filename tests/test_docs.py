@@ -74,7 +74,7 @@ def test_a_config_block_loads(block: Block, tmp_path: Path) -> None:
     uses = isinstance(data, list) and all("use" in item for item in data)
     config = {"pipelines": {"main": {"plugins": data}}} if uses else data
     assert isinstance(config, dict), "say why it is not checked"
-    environ = dict.fromkeys(re.findall(r"\$\{(\w+)", block.text), "a-value-that-is-long-enough")
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "a-value-that-is-long-enough")
     loaded = read_mapping(completed(config), environ, tmp_path)
     load(loaded.settings, null_host(loaded.settings), loaded.base)
 
