@@ -426,7 +426,7 @@ def test_what_comes_from_the_environment_is_held_to_the_same_limits() -> None:
             {"routes": [{"name": "r", "pipeline": "main", "operations": ["chat", "chta"]}]},
             (
                 "routes[0].operations[1]: expected one of `chat`, `text_completion`, `embeddings`, `count_tokens`, "
-                "`models`, `calls`, `usage`, `jobs`, `responses`, did you mean `chat`?"
+                "`models`, `calls`, `usage`, `jobs`, `responses`, `realtime`, did you mean `chat`?"
             ),
         ),
         ({"listen": {"port": 9}, "admin": {"port": 9}}, "admin: listens where `listen` does, on port 9"),
