@@ -33,6 +33,8 @@ from sidegate.telemetry.metrics import Metrics
 from sidegate.telemetry.reloads import Reloads
 from sidegate.testing import drive, host, says
 from sidegate.testing.drive import KeptEvents
+from sidegate_plugins.cache import Cache
+from sidegate_plugins.cache import Settings as CacheSettings
 from tests.pages import PAGES, Block, anchors, blocks, commands, inline, prose
 from tests.tree import ROOT, python_files
 
@@ -246,6 +248,7 @@ def exposed() -> set[str]:
     metrics.watch_jobs(int, int)
     Certificates(metrics.registry, KeptEvents())
     Reloads(metrics.registry, datetime.now(UTC))
+    Cache(CacheSettings(), host(metrics=metrics))
     scraped = generate_latest(metrics.registry).decode()
     return {name for name in re.findall(r"^# HELP (\w+) ", scraped, re.MULTILINE) if not name.endswith("_created")}
 

@@ -89,7 +89,20 @@ function = print
 COST = """
 from sidegate.contract import Plugin
 
-class Cost(Plugin[None]): ...
+class Cost(Plugin[None]):
+    accounts = True
+
+class Repair(Plugin[None]):
+    reruns = True
+
+class Memory(Plugin[None]):
+    replays = True
+
+class Names(Plugin[None]):
+    names_callers = True
+
+class Access(Plugin[None]):
+    enforces = frozenset({"models"})
 """
 
 ENTRY_POINTS = """
@@ -349,13 +362,36 @@ def test_a_constructor_that_raises_is_a_mistake_at_its_place_without_secrets(tmp
 # --- what cannot be enforced ------------------------------------------------------------------------------------------
 
 
-def test_cost_stands_once_and_not_in_an_attempt() -> None:
+def test_what_accounts_stands_once_and_not_in_an_attempt() -> None:
     assert loaded({"use": "cost"}).plugins
-    assert refused({"use": "cost"}, {"use": "tried_cost:Cost", "name": "x"}, {"use": "cost"}) == [
+    assert refused({"use": "cost"}, {"use": "tried_plugins:Limit", "name": "x"}, {"use": "cost"}) == [
         "pipelines.chat[2]: cost stands in this pipeline twice: calls would be reserved twice"
     ]
     assert refused(attempt=({"use": "cost"},)) == [
         "pipelines.chat.attempt[0]: cost belongs into the list `plugins`: it prices every attempt by itself"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "why"),
+    [
+        ("Repair", "Cost", "which may run a call several times"),
+        ("Memory", "Cost", "which may answer without it"),
+        ("Memory", "Names", "which would answer without knowing who calls"),
+        ("Memory", "Access", "which would answer for models that a caller may not use"),
+    ],
+)
+def test_an_order_in_which_a_plugin_is_passed_by_is_refused(outer: str, inner: str, why: str) -> None:
+    assert refused({"use": f"tried_cost:{outer}"}, {"use": "watch"}, {"use": f"tried_cost:{inner}"}) == [
+        f"pipelines.chat[2]: tried_cost:{inner} must stand before tried_cost:{outer}, {why}"
+    ]
+    assert loaded({"use": f"tried_cost:{inner}"}, {"use": f"tried_cost:{outer}"}).plugins
+
+
+def test_what_tells_again_is_no_attempt() -> None:
+    assert refused(attempt=({"use": "tried_cost:Memory"},)) == [
+        "pipelines.chat.attempt[0]: tried_cost:Memory belongs into the list `plugins`: "
+        "what it tells again is no attempt"
     ]
 
 

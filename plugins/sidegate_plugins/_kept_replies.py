@@ -1,20 +1,21 @@
-"""The replies that `idempotency` keeps: those under way and those complete, bounded in number, bytes and time.
+"""The replies that `idempotency` and `cache` keep: under way and complete, bounded in number, bytes and time.
 
 Nothing here is awaited, so no bound is ever passed and no two calls ever open the same key.
 """
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Event
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from sys import getsizeof
 from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from sidegate.contract import Chunk, Clock, Comment, Embedding, Naming, Part, Reply
+from sidegate.contract import Call, Chunk, Clock, Comment, Embedding, Naming, Part, Reply
 from sidegate.errors import Refusal, SidegateError
 
 Scope: TypeAlias = tuple[str, str | None, str]
@@ -44,6 +45,7 @@ class KeptReply:
         "readers",
         "reply",
         "scope",
+        "since",
         "size",
         "state",
     )
@@ -62,6 +64,8 @@ class KeptReply:
         self.readers = 0
         self.expires = 0.0
         """Monotonic seconds."""
+        self.since = 0.0
+        """Monotonic seconds of when it was complete."""
         self.reply: Reply | None = None
         self.error: SidegateError | None = None
         self.changed = Event()
@@ -140,13 +144,14 @@ class KeptReplies:
         kept.wake()
         return True
 
-    def complete(self, kept: KeptReply, reply: Reply) -> None:
-        """The call has ended well: keep its reply, unless it is too large."""
+    def complete(self, kept: KeptReply, reply: Reply, age: float = 0.0) -> None:
+        """The call has ended well: keep its reply, unless it is too large. `age`: so many seconds ago."""
         if kept.state == "too_large":
             self._forget(kept)
             return
         kept.state, kept.reply = "complete", reply
-        kept.expires = self._clock.monotonic() + self._bounds.keep
+        kept.since = self._clock.monotonic() - age
+        kept.expires = kept.since + self._bounds.keep
         self._aging[kept.scope] = kept
         if not kept.readers:
             self._idle[kept.scope] = kept
@@ -159,6 +164,11 @@ class KeptReplies:
         kept.error = error
         self._forget(kept)
         kept.wake()
+
+    def drop(self, kept: KeptReply) -> None:
+        """Forget it before its time; those who read it read on."""
+        if self._all.get(kept.scope) is kept:
+            self._forget(kept)
 
     @contextmanager
     def reading(self, kept: KeptReply) -> Iterator[None]:
@@ -195,6 +205,15 @@ class KeptReplies:
         self.size -= kept.size - rest
         kept.size = rest
         kept.chunks = []
+
+
+async def tell(call: Call, kept: KeptReply, chunks: Sequence[Chunk]) -> None:
+    """Tell another call some of it, as the first was told it: as edited or not, and with the same ids."""
+    call.naming = kept.naming
+    call.notes.edited = call.notes.edited or kept.edited
+    await call.emit([chunk.copy() for chunk in chunks])
+    # A reader with room for everything does not make the loop's other calls wait for it.
+    await asyncio.sleep(0)
 
 
 def memory(chunk: Chunk) -> int:

@@ -73,6 +73,7 @@ class Cost(Plugin[Settings]):
     """Prices every attempt of a call, and tells the sum."""
 
     deliveries: ClassVar[frozenset[str]] = frozenset({"buffered", "stream", "job", "socket"})
+    accounts: ClassVar[bool] = True
     enforces: ClassVar[frozenset[Enforced]] = frozenset({"budgets"})
 
     def __init__(self, settings: Settings, host: Host) -> None:

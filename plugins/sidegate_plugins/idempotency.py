@@ -7,7 +7,6 @@ header pass.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -17,7 +16,7 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import Call, Chunk, Ending, Handler, Host, Plugin, Reply
 from sidegate.errors import BadRequest, Cancelled, Refusal, SidegateError
-from sidegate_plugins._kept_replies import BATCH, Bounds, KeptReplies, KeptReply, Scope
+from sidegate_plugins._kept_replies import BATCH, Bounds, KeptReplies, KeptReply, Scope, tell
 
 HEADER = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -127,25 +126,16 @@ class Idempotency(Plugin[Settings]):
                 if kept.state == "failed" and not told:
                     return None
                 if told < len(kept.chunks) and (kept.state == "complete" or call.streams):
-                    told += await _tell(call, kept, told)
+                    call.reply_headers[REPLAYED] = "true"
+                    batch = kept.chunks[told : told + BATCH]
+                    await tell(call, kept, batch)
+                    told += len(batch)
                 elif kept.state == "complete":
                     return kept.reply
                 elif kept.state == "failed":
                     raise _again(kept.error)
                 else:
                     await kept.changed.wait()
-
-
-async def _tell(call: Call, kept: KeptReply, start: int) -> int:
-    if not start:
-        call.reply_headers[REPLAYED] = "true"
-        call.naming = kept.naming
-        call.notes.edited = call.notes.edited or kept.edited
-    batch = [chunk.copy() for chunk in kept.chunks[start : start + BATCH]]
-    await call.emit(batch)
-    # A reader with room for everything does not make the loop's other calls wait for it.
-    await asyncio.sleep(0)
-    return len(batch)
 
 
 def _key(headers: Mapping[str, str]) -> str:

@@ -29,9 +29,6 @@ from sidegate.settings import Pipeline, Settings, Use
 
 AnyPlugin: TypeAlias = Plugin[Any]
 
-COST = "sidegate_plugins.cost:Cost"
-"""What reserves and prices: a second one in the way of a call would reserve twice."""
-
 _SERVED = frozenset({"buffered", "stream"})
 """The deliveries that every route has."""
 
@@ -165,20 +162,20 @@ class _Loading:
 
     def pipeline(self, name: str, pipeline: Pipeline) -> LoadedPipeline:
         self._names = set()
-        costs = 0
+        accounting = 0
         lists: dict[str, tuple[LoadedPlugin, ...]] = {}
         for kind, uses in (("plugins", pipeline.plugins), ("attempt", pipeline.attempt)):
             loaded = []
-            reruns = ""
+            outside: list[tuple[Use, type[AnyPlugin]]] = []
             for index, use in enumerate(uses):
                 path = ("pipelines", name, kind, index)
                 host = self._host(uses[index + 1 :] if kind == "plugins" else ())
                 plugin = self._plugin(use, host, path)
-                if _is_cost(use, plugin):
-                    costs += 1
-                    self._check_cost(kind, costs, reruns, render(path))
+                if (cls := self._class(use)) is not None:
+                    accounting += cls.accounts
+                    self._check_order(use, cls, kind, outside, accounting, render(path))
+                    outside.append((use, cls))
                 if plugin is not None:
-                    reruns = reruns or self._reruns(plugin, use, kind, render(path))
                     loaded.append(LoadedPlugin(self._name(use, plugin), render(path), plugin))
             lists[kind] = tuple(loaded)
         return LoadedPipeline(name, lists["plugins"], lists["attempt"])
@@ -187,8 +184,8 @@ class _Loading:
         """The host of one plugin: it knows what those further in enforce. One that is not found is told in its turn."""
         enforced: set[str] = set()
         for use in further_in:
-            with suppress(FindError):
-                enforced |= find(use.use, self.settings.plugin_prefixes).enforces
+            if (cls := self._class(use)) is not None:
+                enforced |= cls.enforces
         return replace(self.host, enforced=frozenset(enforced))
 
     def _plugin(self, use: Use, host: Host, path: tuple[str | int, ...]) -> AnyPlugin | None:
@@ -242,19 +239,42 @@ class _Loading:
         self._names.add(name)
         return name
 
-    def _reruns(self, plugin: AnyPlugin, use: Use, kind: str, place: str) -> str:
-        """The plugin's name, where what stands further in may be run several times for it."""
-        if plugin.reruns and kind == "attempt":
-            self.mistakes.add(place, f"{use.use} belongs into the list `plugins`: each of its runs is an attempt")
-        return use.use if plugin.reruns else ""
+    def _class(self, use: Use) -> type[AnyPlugin] | None:
+        """`None` where there is none: that is told where it is made."""
+        with suppress(FindError):
+            return find(use.use, self.settings.plugin_prefixes)
+        return None
 
-    def _check_cost(self, kind: str, count: int, reruns: str, place: str) -> None:
-        if kind == "attempt":
-            self.mistakes.add(place, "cost belongs into the list `plugins`: it prices every attempt by itself")
-        elif count > 1:
-            self.mistakes.add(place, "cost stands in this pipeline twice: calls would be reserved twice")
-        elif reruns:
-            self.mistakes.add(place, f"cost must stand before {reruns}, which may run a call several times")
+    def _check_order(
+        self,
+        use: Use,
+        cls: type[AnyPlugin],
+        kind: str,
+        outside: Sequence[tuple[Use, type[AnyPlugin]]],
+        accounting: int,
+        place: str,
+    ) -> None:
+        """Says what cannot stand where it does, by what the classes say of themselves."""
+        name = use.use
+        wrong = self.mistakes.add
+        reruns = next((outer.use for outer, each in outside if each.reruns), "")
+        replays = next((outer.use for outer, each in outside if each.replays), "")
+        if kind == "attempt" and cls.accounts:
+            wrong(place, f"{name} belongs into the list `plugins`: it prices every attempt by itself")
+        elif kind == "attempt" and cls.reruns:
+            wrong(place, f"{name} belongs into the list `plugins`: each of its runs is an attempt")
+        elif kind == "attempt" and cls.replays:
+            wrong(place, f"{name} belongs into the list `plugins`: what it tells again is no attempt")
+        elif cls.accounts and accounting > 1:
+            wrong(place, f"{name} stands in this pipeline twice: calls would be reserved twice")
+        elif cls.accounts and reruns:
+            wrong(place, f"{name} must stand before {reruns}, which may run a call several times")
+        elif cls.accounts and replays:
+            wrong(place, f"{name} must stand before {replays}, which may answer without it")
+        elif cls.names_callers and replays:
+            wrong(place, f"{name} must stand before {replays}, which would answer without knowing who calls")
+        elif "models" in cls.enforces and replays:
+            wrong(place, f"{name} must stand before {replays}, which would answer for models that a caller may not use")
 
 
 def lets_in(plugins: Plugins, allowance: Allowance | None) -> tuple[str, ...]:
@@ -270,11 +290,6 @@ def lets_in(plugins: Plugins, allowance: Allowance | None) -> tuple[str, ...]:
         return ("no pipeline of the config lets issued keys in: set `issued: true` in the settings of api_key",)
     missing = [(name, unenforced(allowance, plugin.host.enforced)) for name, plugin in asking]
     return tuple(f"pipeline {name} refuses this key: it does not enforce {what}" for name, what in missing if what)
-
-
-def _is_cost(use: Use, plugin: AnyPlugin | None) -> bool:
-    cls = type(plugin)
-    return use.use in ("cost", COST) or (plugin is not None and f"{cls.__module__}:{cls.__qualname__}" == COST)
 
 
 def _said(error: Exception) -> str:

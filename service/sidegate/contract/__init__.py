@@ -66,6 +66,7 @@ from sidegate.contract.reservations import BudgetLimit, Claim, Reservations, Sta
 from sidegate.contract.spending import BYTES_PER_TOKEN, NOTHING, billed, spent
 from sidegate.contract.stages import Edit, Hold
 from sidegate.contract.timeouts import Timeouts
+from sidegate.contract.values import NoValues, Values
 from sidegate.errors import Ending
 
 __all__ = [
@@ -108,6 +109,7 @@ __all__ = [
     "NOTHING",
     "Naming",
     "NoKeys",
+    "NoValues",
     "Observer",
     "OnStoreFailure",
     "Opaque",
@@ -144,6 +146,7 @@ __all__ = [
     "ToolResult",
     "ToolUse",
     "Usage",
+    "Values",
     "billed",
     "key_digest",
     "nano_usd",

@@ -14,6 +14,7 @@ from sidegate.contract.counters import RateCounters, SlotCounters
 from sidegate.contract.keys import Keys, NoKeys
 from sidegate.contract.prices import NoPrices, Prices
 from sidegate.contract.reservations import NoReservations, Reservations
+from sidegate.contract.values import NoValues, Values
 from sidegate.errors import ConnectError
 
 
@@ -121,6 +122,8 @@ class Host:
     """Where money is held before it is spent: `await ledger.reserve(call, claims)`."""
     keys: Keys = NoKeys()
     """The keys that were issued: `await keys.find(digest)`."""
+    values: Values = NoValues()
+    """Bytes that replicas share for a while: `await values.get(key)`, `values.put(key, value, seconds)`."""
     enforced: frozenset[str] = frozenset()
     """What the plugins further in enforce of a caller's `Allowance`: see `Plugin.enforces`."""
     tell: Callable[[str], None] = _silent

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from sidegate.contract.counters import RateCounters, SlotCounters
 from sidegate.contract.host import Clock, Log
+from sidegate.contract.values import NoValues, Values
 from sidegate.counters.rates import LocalRates
 from sidegate.counters.shared_rates import SharedRates
 from sidegate.counters.shared_slots import SharedSlots
 from sidegate.counters.slots import LocalSlots
 from sidegate.shared.address import shown
 from sidegate.shared.store import Store, Watch
+from sidegate.shared.values import SharedValues
 
 
 class Counters:
-    """What `host.rates` and `host.slots` are. An empty `url` counts in this process. Opens nothing before `start`."""
+    """What `host.rates`, `host.slots` and `host.values` are. An empty `url` counts in this process.
+
+    Opens nothing before `start`.
+    """
 
     def __init__(
         self, clock: Clock, log: Log, watch: Watch, *, url: str, prefix: str, timeout: float, lease: float
@@ -22,8 +27,11 @@ class Counters:
         self.rates: RateCounters = rates
         self.slots: SlotCounters = slots
         self.store: Store | None = None
+        self.values: Values = NoValues()
+        self._values: SharedValues | None = None
         self._slots: SharedSlots | None = None
         if url:
+            self.values = self._values = SharedValues(url, prefix, timeout, log, watch)
             self.store = Store(url, prefix, timeout, log, watch)
             self.rates = SharedRates(self.store, rates)
             self.slots = self._slots = SharedSlots(self.store, slots, lease)
@@ -50,3 +58,5 @@ class Counters:
         if self.store is not None and self._slots is not None:
             await self._slots.stop()
             await self.store.stop()
+        if self._values is not None:
+            await self._values.stop()
