@@ -18,8 +18,11 @@ import pytest
 import uvloop
 from cryptography import x509
 
+from sidegate.errors import ConfigError
+from sidegate.http import renewal
 from sidegate.http.expiry import expires
 from sidegate.http.listening import renew
+from sidegate.http.tls import server_context
 from sidegate.testing import Exchange, Running, demo_config, gateway, scripted
 from tests.certificates import Authority
 from tests.relaying import DONE, ROLE, STOP, chat, delta, leads_to, until
@@ -299,6 +302,27 @@ async def test_a_refusal_is_said_once_and_not_every_few_seconds(shelf: Shelf) ->
         await until(lambda: bool(running.log.events("tls_refused")))
         await asyncio.sleep(0.1)
         assert len(running.log.events("tls_refused")) == 1
+
+
+async def test_what_was_wrong_for_another_reason_than_the_files_is_tried_again(
+    shelf: Shelf, new: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be right all along, and the machine out of descriptors: a renewal must not wait for the next one."""
+    real = server_context
+    fails = [ConfigError("listen.tls.key", "the file cannot be read: Too many open files")] * 3
+
+    def load(tls: Any, place: str) -> ssl.SSLContext:
+        if fails:
+            raise fails.pop()
+        return real(tls, place)
+
+    async with gateway(demo_config(listen={"port": 0, "tls": shelf.tls(reload=0.02)})) as running:
+        monkeypatch.setattr(renewal, "server_context", load)
+        shelf.put(new)
+        await until(lambda: bool(running.log.events("tls_renewed")))
+        assert fails == []
+        assert len(running.log.events("tls_refused")) == 1
+        assert await met(running) == fingerprint(new.server)
 
 
 async def test_where_no_second_server_can_be_made_the_first_goes_on_and_it_is_tried_again(

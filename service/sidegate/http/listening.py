@@ -108,13 +108,8 @@ class Site(web.BaseSite):
         """Load the certificates anew, for connections from now on. Raises `ConfigError`, and then nothing changes."""
         if self._renewal is None:
             return
-        async with self._lock:
-            try:
-                async with self._renewal.renewed():
-                    await self._replace()
-            except OSError:
-                self._renewal.forget()
-                raise
+        async with self._lock, self._renewal.renewed():
+            await self._replace()
 
     async def _replace(self) -> None:
         """A new server for each queue, then an end to the old ones."""
@@ -133,7 +128,7 @@ class Site(web.BaseSite):
         while True:
             await asyncio.sleep(renewal.every)
             if await asyncio.to_thread(renewal.changed):
-                # What is wrong with them has been said; what is wrong with this machine is tried again.
+                # It has been said, and is tried again at the next look.
                 with suppress(ConfigError, OSError):
                     await self.renew()
 

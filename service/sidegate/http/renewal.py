@@ -42,13 +42,15 @@ class Renewal:
         self._told = told
         self._files = [name for name in (tls.certificate, tls.key, tls.client_ca) if name]
         self._seen: Stamp = ()
+        self._wrong: str | None = None
         self._until: float | None = None
         self.context = self._loaded()
         self._say()
 
     def changed(self) -> bool:
-        """Whether a file is another than when they were last looked at, whatever came of that."""
-        return self._stamp() != self._seen
+        """Whether they are to be loaded: a file is another than the last time, or something was wrong then, which need
+        not have been in the files."""
+        return self._wrong is not None or self._stamp() != self._seen
 
     @asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:
@@ -61,16 +63,19 @@ class Renewal:
             yield
         except BaseException as error:
             self.context = before
-            if self._told is not None and isinstance(error, Exception):
-                self._told.refused(self._listener, error)
+            if isinstance(error, Exception):
+                self._refuse(error)
             raise
+        self._wrong = None
         self._say()
         if self._told is not None:
             self._told.renewed(self._listener)
 
-    def forget(self) -> None:
-        """Let `changed` say yes: the files may be right, and something else was wrong."""
-        self._seen = ()
+    def _refuse(self, error: Exception) -> None:
+        """What is still wrong at the next look is not said again."""
+        before, self._wrong = self._wrong, str(error)
+        if self._told is not None and self._wrong != before:
+            self._told.refused(self._listener, error)
 
     def _loaded(self) -> ssl.SSLContext:
         # First: what is written from here on is seen at the next look.
