@@ -40,6 +40,7 @@ from sidegate.upstream.router import Upstream
 from sidegate.upstream.transport import Transport
 
 if TYPE_CHECKING:
+    from sidegate.conversations.house import House
     from sidegate.jobs.opening import Jobs
     from sidegate.streams.desk import Streams
 
@@ -92,6 +93,8 @@ class Ground:
         self.calls = Calls(self.live, self.ledger, clock, signals)
         self.responses = Responses(kept.url, {}, clock, server.unknown_responses)
         self.created = int(clock.now().timestamp())
+        self.urls: tuple[str, ...] = ()
+        """Where clients call, once it is listened there; set by the gateway."""
         self.started = False
         self.reloads = Reloads(self.metrics.registry, clock.now())
         """Which config is in force, and what became of the last try to replace it."""
@@ -102,6 +105,7 @@ class Ground:
         self.jobs = self._jobs(settings)
         self._settings = settings
         self._streams: Streams | None = None
+        self._house: House | None = None
         self._opened = AsyncExitStack()
         self._begun = AsyncExitStack()
 
@@ -176,6 +180,8 @@ class Ground:
         await begun.aclose()
         if self._streams is not None:
             await self._streams.stop()
+        if self._house is not None:
+            await self._house.stop()
 
     async def stop(self) -> None:
         """Close the rest in reverse, once. The ledger is last: nothing that ended before is lost."""
@@ -198,6 +204,14 @@ class Ground:
             self.live.check(server.send_timeout, server.heartbeat)
 
     # --- its parts ----------------------------------------------------------------------------------------------------
+
+    def house(self) -> House:
+        """The conversations; made when the first route asks for it."""
+        if self._house is None:
+            from sidegate.conversations.house import House
+
+            self._house = House(lambda: self.serving.settings.conversations, self.clock, lambda: self.live.draining)
+        return self._house
 
     def streams(self) -> Streams:
         """The streams that may be read again; made when the first route asks for it."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import UNSET, Meta, UnsetType, field
 
 from sidegate.contract.timeouts import Seconds, TimeoutChanges
+from sidegate.conversation_settings import Conversations as Conversations
 from sidegate.listener_settings import Admin as Admin
 from sidegate.listener_settings import CallListener as CallListener
 from sidegate.listener_settings import Listener as Listener
@@ -276,6 +277,9 @@ class Settings(Strict, frozen=True, kw_only=True):
     streams: Annotated[Streams, Meta(description="Streams of routes that are `resumable`.")] = field(
         default_factory=Streams
     )
+    conversations: Annotated[
+        Conversations, Meta(description="Conversations over the chat socket, where a route delivers by `socket`.")
+    ] = field(default_factory=Conversations)
     sockets: Annotated[Sockets, Meta(description="WebSockets, where a route serves them.")] = field(
         default_factory=Sockets
     )

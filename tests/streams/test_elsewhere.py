@@ -219,7 +219,7 @@ async def test_what_the_store_keeps_is_bounded(redis_url: str) -> None:
             whole = events(await reply.text())
         async with redis.asyncio.Redis.from_url(redis_url) as store:
             async with asyncio.timeout(20):
-                ended = None
+                ended, keys = None, []
                 while ended is None:
                     keys = await store.keys("sidegate:{stream:*:about")
                     ended = await store.hget(keys[0], "ended") if keys else None

@@ -95,6 +95,12 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
         found.append(
             (route.prefix + "/v1/streams/{id:[0-9a-f]{32}}/events", StreamEvents(service, route).events, "GET")
         )
+    if "socket" in route.deliveries and "chat" in served:
+        from sidegate.http.chat_socket import PATH, ChatSocket
+
+        socket = ChatSocket(service, route)
+        found.append((route.prefix + PATH, socket.answer, "GET"))
+        found.append((route.prefix + PATH + "/ticket", socket.ticket, "POST"))
     if "responses" in served:
         found += response_routes(service, route, handler)
     if "realtime" in served:

@@ -1,0 +1,1 @@
+"""Tests of conversations over the chat socket."""
