@@ -27,6 +27,8 @@ from sidegate_plugins.unix_peer import Settings, UnixPeer
 from tests.local import ask, folder, on, through
 from tests.plugins.calls import HandClock, ListLog, a_call, a_host, answer
 from tests.plugins.test_through_the_gateway import FAILING, KEYS, LOG, SECRET, SLOW
+from tests.realtime.ground import cost, gateway_for
+from tests.realtime.provider import realtime_provider
 
 DIALECTS = ("openai", "anthropic", "responses", "gemini", "ui")
 USE = "sidegate_plugins.unix_peer:UnixPeer"
@@ -296,6 +298,27 @@ async def test_what_breaks_further_in_is_none_of_its_business(place: Path, strea
         status, _ = await ask(session, "openai", stream)
         (line,) = await lines(running, 1)
         assert (status, line["caller"], line["error"]) == (200 if stream else 500, str(ME), "plugin_error")
+
+
+@pytest.mark.parametrize("user", [ME, ME + 1])
+async def test_a_session_of_realtime_is_its_users_too(place: Path, user: int) -> None:
+    listen = {"unix": {"path": str(place / "gate")}}
+    async with realtime_provider() as provider, gateway_for(provider, allow(user), cost(), listen=listen) as running:
+        async with through(place / "gate") as session:
+            if user != ME:
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                    await session.ws_connect("/v1/realtime?model=voice")
+                return
+            async with session.ws_connect("/v1/realtime?model=voice") as socket:
+                await socket.send_json({"type": "response.create"})
+                async with asyncio.timeout(10):
+                    while (await socket.receive_json())["type"] != "response.done":
+                        pass
+        said = await lines(running, 2)
+        assert [(line["caller"], line["operation"]) for line in said] == [
+            (str(ME), "realtime_response"),
+            (str(ME), "realtime"),
+        ]
 
 
 CALLS_AS = """
