@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 import msgspec
@@ -40,10 +39,36 @@ class Available:
     """Why it cannot be used."""
 
 
-def find(use: str, prefixes: tuple[str, ...] | None) -> type[Plugin[Any]]:
-    """The class that `use` names: an entry point, or an import path below one of `prefixes`. Raises `FindError`."""
+class Finder:
+    """Finds the classes of one config, each once: to look through all that is installed takes milliseconds."""
+
+    def __init__(self, prefixes: tuple[str, ...] | None) -> None:
+        """`prefixes`: below which import paths may lie; anywhere if left out."""
+        self._prefixes = prefixes
+        self._points: EntryPoints | None = None
+        self._found: dict[str, type[Plugin[Any]] | FindError] = {}
+
+    def find(self, use: str) -> type[Plugin[Any]]:
+        """The class that `use` names: an entry point, or an import path. Raises `FindError`."""
+        known = self._found.get(use)
+        if known is None:
+            known = self._found[use] = self._looked_for(use)
+        if isinstance(known, FindError):
+            raise known
+        return known
+
+    def _looked_for(self, use: str) -> type[Plugin[Any]] | FindError:
+        if ":" not in use and self._points is None:
+            self._points = _points()
+        try:
+            return _find(use, self._prefixes, self._points)
+        except FindError as error:
+            return error
+
+
+def _find(use: str, prefixes: tuple[str, ...] | None, points: EntryPoints | None) -> type[Plugin[Any]]:
     if ":" not in use:
-        return _checked(use, _load(_entry_point(use)))
+        return _checked(use, _load(_entry_point(use, points or _points())))
     match = _IMPORT_PATH.fullmatch(use)
     if match is None:
         raise FindError("expected the name of a plugin or an import path `package.module:Class`")
@@ -55,17 +80,18 @@ def find(use: str, prefixes: tuple[str, ...] | None) -> type[Plugin[Any]]:
 
 def available() -> list[Available]:
     """Every plugin of the group, by name. One that is broken says so, and hides no other."""
-    return [_describe(name) for name in sorted({point.name for point in _points()})]
+    points = _points()
+    return [_describe(name, points) for name in sorted({point.name for point in points})]
 
 
-def _points() -> Iterable[EntryPoint]:
+def _points() -> EntryPoints:
     return entry_points(group=GROUP)
 
 
-def _entry_point(name: str) -> EntryPoint:
-    found = {point.value: point for point in entry_points(group=GROUP, name=name)}
+def _entry_point(name: str, points: EntryPoints) -> EntryPoint:
+    found = {point.value: point for point in points.select(name=name)}
     if not found:
-        raise FindError(f"no plugin `{name}` is installed{nearest(name, {point.name for point in _points()})}")
+        raise FindError(f"no plugin `{name}` is installed{nearest(name, {point.name for point in points})}")
     if len(found) > 1:
         raise FindError(f"several packages offer a plugin `{name}`: {', '.join(sorted(found))}")
     return next(iter(found.values()))
@@ -107,10 +133,10 @@ def _checked(use: str, found: object) -> type[Plugin[Any]]:
     return found
 
 
-def _describe(name: str) -> Available:
-    path = ", ".join(sorted({point.value for point in entry_points(group=GROUP, name=name)}))
+def _describe(name: str, points: EntryPoints) -> Available:
+    path = ", ".join(sorted({point.value for point in points.select(name=name)}))
     try:
-        cls = find(name, None)
+        cls = _find(name, None, points)
         schema = _schema(cls)
     except FindError as error:
         return Available(name=name, path=path, error=str(error))

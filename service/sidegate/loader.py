@@ -24,7 +24,7 @@ from sidegate.contract.allowance import Allowance, unenforced
 from sidegate.contract.host import Host
 from sidegate.contract.plugin import Plugin
 from sidegate.errors import ConfigError
-from sidegate.finder import FindError, find
+from sidegate.finder import Finder, FindError
 from sidegate.settings import Pipeline, Settings, Use
 
 AnyPlugin: TypeAlias = Plugin[Any]
@@ -57,13 +57,14 @@ Plugins: TypeAlias = Mapping[str, LoadedPipeline]
 """The pipelines by name, in the order of the config."""
 
 
-def load(settings: Settings, host: Host, base: Path | None = None) -> Plugins:
+def load(settings: Settings, host: Host, base: Path | None = None, finder: Finder | None = None) -> Plugins:
     """Make the plugins of every pipeline; nothing is started.
 
-    `base` is the folder to which files named in settings belong. Raises `ConfigErrors` with every mistake.
+    `base` is the folder to which files named in settings belong; `finder` has looked for the classes before, where that
+    must not take time now. Raises `ConfigErrors` with every mistake.
     """
     mistakes = Mistakes()
-    loading = _Loading(settings, host, base or Path(), mistakes)
+    loading = _Loading(settings, host, base or Path(), mistakes, finder or Finder(settings.plugin_prefixes))
     loaded = {name: loading.pipeline(name, pipeline) for name, pipeline in settings.pipelines.items()}
     mistakes.raise_any()
     return loaded
@@ -158,6 +159,7 @@ class _Loading:
     host: Host
     base: Path
     mistakes: Mistakes
+    finder: Finder
     _names: set[str] = field(default_factory=set)
 
     def pipeline(self, name: str, pipeline: Pipeline) -> LoadedPipeline:
@@ -192,7 +194,7 @@ class _Loading:
         place = render(path)
         self.mistakes.secrets |= secrets_in(use.settings)
         try:
-            cls = find(use.use, self.settings.plugin_prefixes)
+            cls = self.finder.find(use.use)
         except FindError as error:
             self.mistakes.add(f"{place}.use", str(error))
             return None
@@ -242,7 +244,7 @@ class _Loading:
     def _class(self, use: Use) -> type[AnyPlugin] | None:
         """`None` where there is none: that is told where it is made."""
         with suppress(FindError):
-            return find(use.use, self.settings.plugin_prefixes)
+            return self.finder.find(use.use)
         return None
 
     def _check_order(

@@ -17,6 +17,7 @@ from sidegate.contract.keys import NoKeys
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
 from sidegate.errors import Refusal, SidegateError
+from sidegate.finder import Finder
 from sidegate.ground import Ground
 from sidegate.loader import LoadedPipeline, inherit, load, start, stop
 from sidegate.pipeline import chain
@@ -48,9 +49,11 @@ class Entrance:
 class Service:
     """One config in force: numbered from 1, each reload makes the next."""
 
-    def __init__(self, ground: Ground, loaded: Loaded, before: Service | None = None) -> None:
-        """`before` is the service whose place it is to take: what the two configs have in common goes on. Raises
-        `ConfigError`; opens nothing."""
+    def __init__(
+        self, ground: Ground, loaded: Loaded, before: Service | None = None, finder: Finder | None = None
+    ) -> None:
+        """`before` is the service whose place it is to take: what the two configs have in common goes on. `finder`
+        knows the classes of plugins already. Raises `ConfigError`; opens nothing."""
         self.ground = ground
         self.loaded = loaded
         self.settings = settings = loaded.settings
@@ -78,7 +81,7 @@ class Service:
         )
         self.prices = self._price_book(before)
         self.host = self._host()
-        self.plugins = load(settings, self.host, loaded.base)
+        self.plugins = load(settings, self.host, loaded.base, finder)
         if before is not None:
             inherit(self.plugins, before.plugins)
         self._names = {route.name: _names(self.plugins[route.pipeline]) for route in settings.routes}

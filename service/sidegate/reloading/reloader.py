@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 
 from sidegate.config import Loaded
 from sidegate.config.mistakes import one_line
 from sidegate.errors import ConfigError, Refusal, SidegateError
-from sidegate.finder import FindError, find
+from sidegate.finder import Finder, FindError
 from sidegate.ground import Ground
 from sidegate.http.server import Face
 from sidegate.reloading.fixed import changes, check_fixed, needs_restart, said
@@ -114,8 +115,8 @@ class Reloader:
 
     async def _replaced(self, read: Callable[[], Loaded]) -> Reloaded:
         before = self._stage.service
-        loaded = await asyncio.to_thread(_read, read, before.loaded)
-        service = Service(self._ground, loaded, before)
+        loaded, finder = await asyncio.to_thread(_read, read, before.loaded)
+        service = Service(self._ground, loaded, before, finder)
         faces = self._stage.faces(service)
         await self._start(service)
         if self._ground.live.draining:
@@ -187,17 +188,16 @@ def _stopping() -> Refusal:
     return Refusal(503, "gateway_stopping", "The gateway is about to stop: nothing is reloaded.")
 
 
-def _read(read: Callable[[], Loaded], before: Loaded) -> Loaded:
+def _read(read: Callable[[], Loaded], before: Loaded) -> tuple[Loaded, Finder]:
     """In a thread: files may be slow, and so are modules that are imported for the first time."""
     loaded = read()
     check_fixed(before.settings, loaded.settings)
+    finder = Finder(loaded.settings.plugin_prefixes)
     for pipeline in loaded.settings.pipelines.values():
         for use in (*pipeline.plugins, *pipeline.attempt):
-            try:
-                find(use.use, loaded.settings.plugin_prefixes)
-            except FindError:
-                return loaded  # the loader says it, with its place
-    return loaded
+            with suppress(FindError):  # the loader says it, with its place
+                finder.find(use.use)
+    return loaded, finder
 
 
 def refusal(error: ConfigError) -> Refusal:
