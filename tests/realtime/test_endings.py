@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import aiohttp
 import pytest
 
+from sidegate.realtime.relay import _url
+from sidegate.settings import Provider
 from sidegate.testing import Running, closed_port
 from tests.realtime.ground import COST, KEY, REFUSED, closed, cost, events, gateway_for, keys, rows, session, status
 from tests.realtime.provider import USAGE, Voice, conversation, realtime_provider
@@ -245,3 +249,46 @@ async def test_the_report_of_use_is_what_the_provider_has_in_its_books() -> None
         assert found["realtime_response"]["input_tokens"] == 3 * int(str(USAGE["input_tokens"]))
         assert round(float(found["realtime_response"]["cost_usd"]) * 10**9) == 3 * COST
         assert (found["realtime"]["calls"], float(found["realtime"]["cost_usd"])) == (1, 0)
+
+
+async def test_a_provider_that_answers_no_ping_is_lost() -> None:
+    async def deaf(voice: Voice, event: dict[str, Any]) -> None:
+        """Takes nothing any more, not even pings."""
+        await asyncio.Event().wait()
+
+    sockets = {"ping": 0.1, "pong": 0.3}
+    async with realtime_provider(deaf) as provider, gateway_for(provider, cost(), sockets=sockets) as running:
+        async with session(running) as connection:
+            await connection.session.update(session={"type": "realtime"})
+            assert await closed(connection) == (1014, "The provider's connection was lost.")
+        [line] = await rows(running, 1)
+        assert line["ending"] == "cut"
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({"base_url": "https://api.openai.com/v1"}, "https://api.openai.com/v1/realtime?model=gpt+x"),
+        (
+            {
+                "base_url": "https://r.openai.azure.com/openai",
+                "deployment_paths": True,
+                "api_version": "2025-04-01-preview",
+            },
+            "https://r.openai.azure.com/openai/realtime?api-version=2025-04-01-preview&deployment=gpt+x",
+        ),
+    ],
+)
+def test_where_a_session_is_opened(settings: dict[str, Any], asked: str) -> None:
+    assert _url(Provider(dialect="openai", **settings), "gpt x", "") == asked
+
+
+def test_what_no_route_names_is_not_loaded() -> None:
+    code = (
+        "import sys, sidegate.http.app, sidegate.gateway\n"
+        "late = ('sidegate.realtime', 'sidegate.sockets', 'sidegate.upstream.socket')\n"
+        "found = [name for name in sys.modules if name.startswith(late)]\n"
+        "sys.exit(str(found) if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -171,3 +171,40 @@ async def test_a_page_brings_its_key_in_a_subprotocol_and_the_key_goes_no_furthe
         assert voice.headers["Authorization"] == "Bearer sk-of-the-provider"
         assert KEY not in str(voice.headers)
         assert KEY.encode() not in running.log.data
+
+
+async def test_a_client_that_is_lost_without_a_word_is_on_record_as_gone() -> None:
+    async with served(max_message_bytes=2**20) as (running, provider):
+        async with raw(running) as client:
+            client.frame(1, b'{"type":"response.create"}')
+            await (await provider.voice()).until("response.create")
+            client.writer.transport.abort()
+        lines = {line["operation"]: line for line in await rows(running, 2)}
+        assert lines["realtime"]["ending"] == "client_gone"
+        assert lines["realtime_response"]["output_tokens"] == 121
+        voice = await provider.voice()
+        async with asyncio.timeout(10):
+            while voice.closed_with is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_versions_of_the_api_go_on_and_other_headers_of_a_client_do_not() -> None:
+    async with served() as (running, provider):
+        sent = {
+            "Authorization": f"Bearer {KEY}",
+            "OpenAI-Beta": "realtime=v1",
+            "OpenAI-Organization": "org",
+            "Cookie": "c=1",
+        }
+        assert (await shaken(running, **sent))[0] == 101
+        headers = (await provider.voice()).headers
+        assert headers["OpenAI-Beta"] == "realtime=v1"
+        assert not {"openai-organization", "cookie"} & {name.lower() for name in headers}
+
+
+async def test_a_session_that_only_writes_down_is_asked_for_by_its_intent() -> None:
+    async with served() as (running, provider):
+        known = {"Authorization": f"Bearer {KEY}"}
+        assert (await shaken(running, **known, query="model=voice&intent=transcription"))[0] == 101
+        assert (await provider.voice()).query == {"intent": "transcription"}
+        assert await shaken(running, **known, query="model=voice&intent=other") == (400, "invalid_request")
