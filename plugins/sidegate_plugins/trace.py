@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidegate_plugins._trace_messages import Said
     from sidegate_plugins._trace_spans import Spans
 
-_NOT_TRACED = frozenset({"calls", "usage", "cancel", "models", "jobs", "streams"})
+_NOT_TRACED = frozenset({"calls", "usage", "cancel", "models", "jobs", "streams", "chat_socket"})
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

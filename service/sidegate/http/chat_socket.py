@@ -69,7 +69,9 @@ class ChatSocket:
         try:
             return await self._run(call, session, live, socket, opening.protocols)
         except asyncio.CancelledError:
-            live.stop(Cancelled(Ending.CLIENT_GONE))
+            # A session that has begun hears of it by its socket, and knows better why it ends.
+            if not session.ready.done():
+                live.stop(Cancelled(Ending.CLIENT_GONE))
             raise
 
     async def _run(
