@@ -21,7 +21,8 @@ def bound(call: Call, rates: Rates, default: int) -> int:
 
 
 def _input(rates: Rates) -> int:
-    return max(rates.input, rates.cache_read, rates.cache_write, rates.audio_input)
+    finer = (rates.audio_cache_read or 0, rates.image_input or 0, rates.image_cache_read or 0)
+    return max(rates.input, rates.cache_read, rates.cache_write, rates.audio_input, *finer)
 
 
 def _output(rates: Rates) -> int:

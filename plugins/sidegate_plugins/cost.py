@@ -54,6 +54,9 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     reasoning: Amount | None = None
     audio_input: Amount | None = None
     audio_output: Amount | None = None
+    audio_cache_read: Amount | None = None
+    image_input: Amount | None = None
+    image_cache_read: Amount | None = None
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -212,6 +215,9 @@ def _priced(name: str, price: Price) -> Rates:
         of("reasoning", outputs),
         of("audio_input", inputs),
         of("audio_output", outputs),
+        audio_cache_read=amounts["audio_cache_read"],
+        image_input=amounts["image_input"],
+        image_cache_read=amounts["image_cache_read"],
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidegate.contract import Text, Usage
+from sidegate.contract import Rates, Text, Usage
 from sidegate.errors import BadRequest, Refusal
 from sidegate.wire import openai_realtime as wire
 from sidegate.wire.openai_realtime_context import LONGEST, Context, piece_bytes
@@ -21,7 +22,18 @@ def data(**fields: Any) -> bytes:
 
 
 def test_usage_is_told_in_kinds_of_which_no_token_is_in_two() -> None:
-    assert wire.read_usage(USAGE) == Usage(132, 121, 64, None, None, 9, 91)
+    found = wire.read_usage(USAGE)
+    assert found == Usage(132, 121, 64, None, None, 9, 91, False, 4, 0, 0)
+
+
+def test_cached_sound_and_images_have_prices_of_their_own() -> None:
+    rates = Rates(600, 2400, 60, 600, 2400, 10_000, 20_000, audio_cache_read=300, image_input=800, image_cache_read=80)
+    usage = Usage(1000, 0, 100, None, None, 200, 0, False, 30, 50, 20)
+    kinds = 50 * 60 + 30 * 300 + 20 * 80 + 200 * 10_000 + 50 * 800 + (1000 - 100 - 200 - 50) * 600
+    assert rates.cost(usage) == round(kinds / 10**6)
+    assert msgspec.structs.replace(rates, audio_cache_read=None, image_input=None, image_cache_read=None).cost(
+        usage
+    ) == round((100 * 60 + 200 * 10_000 + 700 * 600) / 10**6)
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": "many"}, {"input_tokens": -1}, {"input_tokens": True}])

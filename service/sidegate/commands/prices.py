@@ -26,7 +26,14 @@ from sidegate.upstream.choice import Catalogue
 
 _NANO = 10**9
 _ALWAYS = ("input", "output", "cache_read", "cache_write")
-_WHERE_OTHER = {"reasoning": "output", "audio_input": "input", "audio_output": "output"}
+_WHERE_OTHER = {
+    "reasoning": "output",
+    "audio_input": "input",
+    "audio_output": "output",
+    "audio_cache_read": "cache_read",
+    "image_input": "input",
+    "image_cache_read": "cache_read",
+}
 """Kinds shown only where they cost something else than what they are part of."""
 
 
@@ -133,12 +140,19 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _amounts(rates: Rates) -> dict[str, Any]:
-    plain: dict[str, Any] = {kind: _usd(getattr(rates, kind)) for kind in (*_ALWAYS, *_WHERE_OTHER)}
+    plain: dict[str, Any] = {kind: _usd(_rate(rates, kind)) for kind in (*_ALWAYS, *_WHERE_OTHER)}
     if rates.request:
         plain["usd_per_request"] = _usd(rates.request)
     if rates.above:
         return {"above_input_tokens": rates.above, **plain}
     return {**plain, "tiers": [_amounts(tier) for tier in rates.tiers]}
+
+
+def _rate(rates: Rates, kind: str) -> int:
+    """Of a kind that has no price of its own: of what it is part of."""
+    own: int | None = getattr(rates, kind)
+    whole: int = getattr(rates, _WHERE_OTHER.get(kind, "input"))
+    return whole if own is None else own
 
 
 def _usd(nano: int) -> str:
@@ -172,7 +186,7 @@ def _table(found: Sequence[Row]) -> Iterable[str]:
 
 
 def _differs(every: Iterable[Rates], kind: str, whole: str) -> bool:
-    return any(getattr(rates, kind) != getattr(rates, whole) for rates in every)
+    return any(_rate(rates, kind) != getattr(rates, whole) for rates in every)
 
 
 def _target(row: Row) -> str:
@@ -182,4 +196,4 @@ def _target(row: Row) -> str:
 
 
 def _cells(rates: Rates | None, kinds: Sequence[str]) -> list[str]:
-    return ["-" if rates is None else _usd(getattr(rates, kind)) for kind in kinds]
+    return ["-" if rates is None else _usd(_rate(rates, kind)) for kind in kinds]

@@ -30,6 +30,11 @@ class Usage(Struct, frozen=True, gc=False):
     audio_output_tokens: int | None = None
     estimated: bool = False
     """True where the gateway counted because the provider did not say."""
+    audio_cache_read_tokens: int | None = None
+    """Of those that were cached: sound; `audio_input_tokens` is what was not, where a provider tells them apart."""
+    image_input_tokens: int | None = None
+    """Of those that were not cached: images. These kinds are for the price, and have no columns in the ledger."""
+    image_cache_read_tokens: int | None = None
 
     def merge(self, later: Usage) -> Usage:
         """What is known after `later` came: a provider that reports twice is believed the last time, per kind."""
@@ -42,6 +47,9 @@ class Usage(Struct, frozen=True, gc=False):
             _last(self.audio_input_tokens, later.audio_input_tokens),
             _last(self.audio_output_tokens, later.audio_output_tokens),
             later.estimated,
+            _last(self.audio_cache_read_tokens, later.audio_cache_read_tokens),
+            _last(self.image_input_tokens, later.image_input_tokens),
+            _last(self.image_cache_read_tokens, later.image_cache_read_tokens),
         )
 
     @property

@@ -31,6 +31,10 @@ class Rates(Struct, frozen=True, omit_defaults=True):
     """Other rates for longer inputs, by `above`, the lowest first. A tier counts for all tokens of such a call."""
     source: str = ""
     """Where the price comes from, such as `genai-prices 0.2.3`; empty for a config's own."""
+    audio_cache_read: int | None = None
+    """Of sound that was cached; as `cache_read` where it has no price of its own."""
+    image_input: int | None = None
+    image_cache_read: int | None = None
 
     def applied(self, usage: Usage) -> Rates:
         """What counts for this usage, by the length of its input: the base or one tier, and no further tiers."""
@@ -48,7 +52,7 @@ class Rates(Struct, frozen=True, omit_defaults=True):
         total = _shared(
             usage.input_tokens,
             rates.input,
-            (usage.cache_read_tokens, rates.cache_read),
+            *_cached(usage, rates),
             (usage.cache_write_tokens, rates.cache_write),
             (usage.audio_input_tokens, rates.audio_input),
         ) + _shared(
@@ -99,6 +103,24 @@ class NoPrices:
 
     def knows(self, provider: str) -> bool:
         return False
+
+
+def _cached(usage: Usage, rates: Rates) -> tuple[tuple[int | None, int], ...]:
+    """What was cached; and of the input the kinds that few models price apart."""
+    sound, image = usage.audio_cache_read_tokens or 0, usage.image_cache_read_tokens or 0
+    shown = usage.image_input_tokens or 0
+    if not (sound or image or shown):
+        return ((usage.cache_read_tokens, rates.cache_read),)
+    return (
+        (max(0, (usage.cache_read_tokens or 0) - sound - image), rates.cache_read),
+        (sound, _own(rates.audio_cache_read, rates.cache_read)),
+        (image, _own(rates.image_cache_read, rates.cache_read)),
+        (shown, _own(rates.image_input, rates.input)),
+    )
+
+
+def _own(rate: int | None, whole: int) -> int:
+    return whole if rate is None else rate
 
 
 def _shared(tokens: int, rate: int, *kinds: tuple[int | None, int]) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, Provider, TieredPrices
 
-FORMAT = 1
+FORMAT = 2
 """Of the shape; another one is not read."""
 
 _KINDS = {
@@ -26,9 +26,12 @@ _KINDS = {
     "output_reasoning_mtok": "reasoning",
     "input_audio_mtok": "audio_input",
     "output_audio_mtok": "audio_output",
+    "cache_audio_read_mtok": "audio_cache_read",
+    "input_image_mtok": "image_input",
+    "cache_image_read_mtok": "image_cache_read",
     "requests_kcount": "request",
 }
-"""The kinds the gateway counts. Others (images, hours, searches) cannot be priced by what a provider reports."""
+"""The kinds the gateway counts. Others (hours, searches) cannot be priced by what a provider reports."""
 
 
 def main() -> None:
@@ -65,7 +68,7 @@ def _model(model: ModelInfo) -> dict[str, Any]:
 def _price(prices: ModelPrice, constraint: Any) -> dict[str, Any]:
     from genai_prices.types import StartDateConstraint
 
-    found = {kind: value for key, kind in _KINDS.items() if (value := getattr(prices, key)) is not None}
+    found = {kind: value for key, kind in _KINDS.items() if (value := getattr(prices, key, None)) is not None}
     price: dict[str, Any] = {"kinds": {kind: _amounts(value) for kind, value in found.items()}}
     if isinstance(constraint, StartDateConstraint):
         price["since"] = constraint.start_date.isoformat()

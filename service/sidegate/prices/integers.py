@@ -41,6 +41,9 @@ def _at(price: Price, above: int, source: str) -> Rates:
         request=own.get("request", 0) // 1000,
         above=max(above, 0),
         source=source,
+        audio_cache_read=own.get("audio_cache_read"),
+        image_input=own.get("image_input"),
+        image_cache_read=own.get("image_cache_read"),
     )
 
 

@@ -274,22 +274,26 @@ def read_transcribed(data: bytes) -> tuple[str | None, Usage | None]:
 
 
 def read_usage(usage: dict[str, Any] | None) -> Usage | None:
-    """Tokens as Realtime tells them. Audio that was cached is among the cached ones, and not among the audio ones: of
-    kinds that are priced apart, no token is in two."""
+    """Tokens as Realtime tells them. Sound that was cached is among the cached ones, and not among those of sound: no
+    token is in two kinds that are priced apart."""
     if not usage:
         return None
     given = _object(usage.get("input_token_details") or usage.get("input_tokens_details"))
     made = _object(usage.get("output_token_details") or usage.get("output_tokens_details"))
-    audio = _count(given.get("audio_tokens"))
-    cached = _count(_object(given.get("cached_tokens_details")).get("audio_tokens"))
+    cached = _object(given.get("cached_tokens_details"))
+    audio, image = _count(given.get("audio_tokens")), _count(given.get("image_tokens"))
+    cached_audio, cached_image = _count(cached.get("audio_tokens")), _count(cached.get("image_tokens"))
     found = Usage(
         _count(usage.get("input_tokens")),
         _count(usage.get("output_tokens")),
         _count(given.get("cached_tokens")),
         None,
         _count(made.get("reasoning_tokens")),
-        audio if audio is None or cached is None else max(0, audio - cached),
+        _rest(audio, cached_audio),
         _count(made.get("audio_tokens")),
+        audio_cache_read_tokens=cached_audio,
+        image_input_tokens=_rest(image, cached_image),
+        image_cache_read_tokens=cached_image,
     )
     return None if found == Usage() else found
 
@@ -321,6 +325,10 @@ def write_cancel(response: str | None) -> bytes:
             "response_id": response,
         }
     )
+
+
+def _rest(every: int | None, cached: int | None) -> int | None:
+    return every if every is None or cached is None else max(0, every - cached)
 
 
 def _object(value: Any) -> dict[str, Any]:
