@@ -6,12 +6,10 @@ answered at a time; what else is asked waits its turn, in the order in which it 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import Raw
 
@@ -21,6 +19,7 @@ from sidegate.conversations import words
 from sidegate.conversations.history import History, check_sense
 from sidegate.conversations.history import said as spoken
 from sidegate.conversations.member import OVER, STOPPING, Member
+from sidegate.conversations.room import Room
 from sidegate.conversations.turn import OWNED, Answer, TurnOutlet, make_call, used
 from sidegate.errors import BadRequest, Cancelled, Ending, Refusal, SidegateError
 from sidegate.live import LiveCall
@@ -56,20 +55,14 @@ class Conversation:
         self.id = id
         self.caller = opener.seat.call.caller.name
         self.end_user = opener.seat.call.end_user
-        self.members: dict[str, Member] = {}
+        self.room = Room(bounds.max_participants, bounds.replay_bytes)
         self.running: Running | None = None
         self.invitations: dict[str, float] = {}
         """When each ends, monotonic seconds, by digest."""
-        self.empty_since: float | None = None
         self.over = False
         self._bounds = bounds
         self._history = History(bounds, instructions)
         self._waiting: deque[Asked] = deque()
-        self._names = 0
-        self._drained = asyncio.Event()
-        self._seq = 0
-        self._latest: deque[tuple[int, bytes]] = deque()
-        self._kept = 0
         self._model = ""
         self._options: dict[str, Raw] = {}
 
@@ -77,33 +70,20 @@ class Conversation:
 
     def join(self, member: Member, name: str, after: int | None = None, re: str | None = None) -> None:
         """From now on it is told what happens; first, what has happened. Raises a `Refusal` where there is no room."""
-        if len(self.members) >= self._bounds.max_participants:
-            raise Refusal(429, "conversation_full", "As many take part in this conversation as may.")
-        self._names += 1
-        member.id, member.name = f"p{self._names}", name
-        self._event(words.Joined(seq=self._next(), participant=words.Participant(member.id, name)))
-        missed = None if after is None else self._since(after)
-        self.members[member.id] = member
-        member.drained = self._drained.set
-        self._drained.set()
-        self.empty_since = None
+        self.room.enter(member, name)
+        missed = None if after is None else self.room.since(after)
         member.tell(self._opened(member, re, replayed=missed is not None))
         for data in missed or ():
             member.push(data)
 
     def leave(self, member: Member, now: float) -> None:
         """What it has asked and nobody answers yet is taken back; the answer under way is everybody's."""
-        if self.members.pop(member.id, None) is None:
-            return
-        self._drained.set()
         for asked in [one for one in self._waiting if one.by is member and one.model is not None]:
             self._take_back(asked)
-        self._event(words.Left(seq=self._next(), participant=member.id))
-        if not self.members:
-            self.empty_since = now
+        self.room.exit(member, now)
 
     def _opened(self, member: Member, re: str | None, *, replayed: bool) -> words.Opened:
-        participants = tuple([words.Participant(one.id, one.name) for one in self.members.values()])
+        participants = tuple([words.Participant(one.id, one.name) for one in self.room.members.values()])
         running = None if replayed else self.running
         current = None
         if running is not None and running.asked.model is not None:
@@ -113,20 +93,13 @@ class Conversation:
         return words.Opened(
             conversation=self.id,
             participant=member.id,
-            seq=self._seq,
+            seq=self.room.seq,
             participants=participants,
             messages=() if replayed else tuple(self._history.entries),
             current=current,
             replayed=replayed,
             re=re,
         )
-
-    def _since(self, after: int) -> list[bytes] | None:
-        """What happened behind that; `None` where not all of it is kept."""
-        first = self._latest[0][0] if self._latest else self._seq + 1
-        if after + 1 < first or after > self._seq:
-            return None
-        return [data for seq, data in self._latest if seq > after]
 
     # --- what they say ------------------------------------------------------------------------------------------------
 
@@ -163,7 +136,7 @@ class Conversation:
             self._take(asked, waits=False)
             return
         self._check_room(messages)
-        self._event(words.Added(seq=self._next(), by=member.id, messages=messages, waits=True))
+        self.room.tell(words.Added(seq=self.room.next(), by=member.id, messages=messages, waits=True))
         if not said.interrupt:
             self._waiting.append(asked)
             return
@@ -187,8 +160,8 @@ class Conversation:
         """For all, for good."""
         self.over = True
         self._waiting.clear()
-        self._event(words.Closing(seq=self._next(), reason="gateway_stopping" if stopping else "closed"))
-        for member in list(self.members.values()):
+        self.room.tell(words.Closing(seq=self.room.next(), reason="gateway_stopping" if stopping else "closed"))
+        for member in list(self.room.members.values()):
             member.let_go(STOPPING if stopping else OVER)
         self.give_up()
 
@@ -211,7 +184,7 @@ class Conversation:
             self._begin(asked)
             return
         self._waiting.append(asked)
-        self._event(words.Queued(seq=self._next(), turn=asked.id, by=asked.by.id, re=asked.re))
+        self.room.tell(words.Queued(seq=self.room.next(), turn=asked.id, by=asked.by.id, re=asked.re))
 
     def _begin(self, asked: Asked) -> None:
         assert asked.model is not None
@@ -219,11 +192,11 @@ class Conversation:
         for message in asked.messages:
             self._history.add(message, by=asked.by.id, turn=asked.id)
         self._model, self._options = asked.model, asked.options
-        outlet = TurnOutlet(self._say, self._room, running.answer, asked.by.seat.service.clock)
+        outlet = TurnOutlet(self._say, self.room.paced, running.answer, asked.by.seat.service.clock)
         call = make_call(asked.by, asked.model, self._history.messages, asked.options, outlet)
-        self._event(
+        self.room.tell(
             words.Started(
-                seq=self._next(),
+                seq=self.room.next(),
                 turn=asked.id,
                 by=asked.by.id,
                 model=asked.model,
@@ -257,9 +230,9 @@ class Conversation:
             mark = None if error is None else ending.value
             self._history.add(message, turn=asked.id, ending=mark)
         usage, cost = (None, None) if running.live is None else used(running.live.call)
-        self._event(
+        self.room.tell(
             words.Ended(
-                seq=self._next(),
+                seq=self.room.next(),
                 turn=asked.id,
                 ending=ending.value,
                 finish_reason=answer.finish if error is None else None,
@@ -287,56 +260,35 @@ class Conversation:
         for message in asked.messages:
             self._history.add(message, by=asked.by.id)
         if not waits:
-            self._event(words.Added(seq=self._next(), by=asked.by.id, messages=asked.messages, waits=False))
+            self.room.tell(words.Added(seq=self.room.next(), by=asked.by.id, messages=asked.messages, waits=False))
 
     def _take_back(self, asked: Asked) -> None:
         self._waiting.remove(asked)
-        self._event(words.Ended(seq=self._next(), turn=asked.id, ending="cancelled", taken_back=True))
+        self.room.tell(words.Ended(seq=self.room.next(), turn=asked.id, ending="cancelled", taken_back=True))
 
     def _stop(self, running: Running) -> None:
         if running.live is not None:
             running.live.stop(Cancelled(Ending.CANCELLED))
 
-    async def _room(self) -> None:
-        """Returns when one of them is not far behind: the fastest sets the pace, and who cannot keep it is let go."""
-        while self.members and all(member.full for member in self.members.values()):
-            self._drained.clear()
-            await self._drained.wait()
-
     def _say(self, part: Text | Reasoning | ToolCall) -> None:
         assert self.running is not None
-        turn, seq = self.running.asked.id, self._next()
+        turn, seq = self.running.asked.id, self.room.next()
         match part:
             case Text():
-                self._event(words.TextDelta(seq=seq, turn=turn, text=part.text))
+                self.room.tell(words.TextDelta(seq=seq, turn=turn, text=part.text))
             case Reasoning():
-                self._event(words.ReasoningDelta(seq=seq, turn=turn, text=part.text))
+                self.room.tell(words.ReasoningDelta(seq=seq, turn=turn, text=part.text))
             case ToolCall():
                 index = list(self.running.answer.calls).index(part.block)
                 told = words.ToolCallDelta(
                     seq=seq, turn=turn, index=index, arguments=part.arguments, id=part.id, name=part.name
                 )
-                self._event(told)
+                self.room.tell(told)
 
     def _check_room(self, messages: Sequence[Raw]) -> None:
         if len(self._waiting) >= self._bounds.max_waiting and self.running is not None:
             raise Refusal(429, "too_much_waiting", "Too much waits for an answer to end.", retry_after=1)
         self._history.check_room(messages)
-
-    # --- what happens -------------------------------------------------------------------------------------------------
-
-    def _next(self) -> int:
-        self._seq += 1
-        return self._seq
-
-    def _event(self, told: Any) -> None:
-        data = words.encode(told)
-        self._latest.append((told.seq, data))
-        self._kept += len(data)
-        while self._kept > self._bounds.replay_bytes and self._latest:
-            self._kept -= len(self._latest.popleft()[1])
-        for member in list(self.members.values()):
-            member.push(data)
 
 
 def _id(kind: str) -> str:

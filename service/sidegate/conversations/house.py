@@ -150,7 +150,7 @@ class House:
             return
         if self._draining() and conversation.running is None:
             conversation.close(stopping=True)
-        elif (empty := conversation.empty_since) is not None:
+        elif (empty := conversation.room.empty_since) is not None:
             if now - empty > bounds.grace:
                 conversation.unheard()
             if now - empty > bounds.keep:
