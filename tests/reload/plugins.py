@@ -15,6 +15,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which test it belongs to."""
     fails: Literal["", "made", "start", "hang", "deaf", "inherit"] = ""
     says: str = ""
+    labels: tuple[str, ...] = ("who",)
 
 
 class Mortal(Plugin[Settings]):
@@ -26,7 +27,7 @@ class Mortal(Plugin[Settings]):
         super().__init__(settings, host)
         if settings.fails == "made":
             raise ValueError("these settings cannot work")
-        self.counter = host.metrics.counter("mortal", "Calls.", ("who",))
+        self.counter = host.metrics.counter("mortal", "Calls.", settings.labels)
         self.events: list[str] = []
         self.inside = 0
         self.at_stop: int | None = None

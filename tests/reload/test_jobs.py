@@ -20,9 +20,10 @@ async def submit(on: Site, says: str, path: str = "", model: str = "m") -> str:
 
 
 async def ended(on: Site, job: str, path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for _ in range(40):
         async with on.http.get(f"{on.url}{path}/v1/jobs/{job}?wait=5") as reply:
-            found: dict[str, Any] = await reply.json()
+            found = await reply.json()
         if found["state"] not in ("queued", "running"):
             return found
     raise AssertionError(found)

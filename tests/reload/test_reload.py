@@ -213,6 +213,24 @@ async def test_counters_of_plugins_go_on(tmp_path: Path) -> None:
             await on.reload()
         value = on.running.service.metrics.registry.get_sample_value
         assert value("sidegate_plugin_mortal_total", {"who": on.mark}) == 3
+        on.write(pipelines={"main": {"plugins": [mortal(on.mark, labels=["who", "where"])]}})
+        assert "other labels until the gateway is restarted" in (await on.reload(422))["detail"]
+        await on.ask()
+        assert value("sidegate_plugin_mortal_total", {"who": on.mark}) == 4
+
+
+async def test_bounds_count_at_once_for_all_calls_together(tmp_path: Path) -> None:
+    provider = Told()
+    async with scripted(provider) as upstream, site(config_of(tmp_path, upstream.url), tmp_path) as on:
+        asking = asyncio.create_task(on.ask(stream=True))
+        await until(lambda: provider.streams)
+        on.write(server={"drain": 5, "max_calls": 1, "max_body_bytes": 1024})
+        await on.reload()
+        status, text, _ = await on.ask()
+        assert (status, "overloaded" in text) == (503, True), "the one before counts too"
+        provider.finish("hi")
+        assert (await asking)[0] == 200
+        assert (await on.ask(user="x" * 2000))[0] == 413
 
 
 async def test_an_answer_that_was_kept_is_told_again_after_a_reload(tmp_path: Path) -> None:
@@ -268,6 +286,8 @@ async def test_what_is_not_in_force_any_more_is_forgotten(tmp_path: Path) -> Non
             services.append(weakref.ref(on.running.service))
         await until(lambda: len(on.running.log.events("generation_stopped")) == 5)
         Mortal.lives.clear()
+        # A connection that is kept knows its last request, until the next one.
+        await on.http.close()
 
         def forgotten() -> bool:
             gc.collect()
