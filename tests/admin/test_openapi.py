@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import runpy
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from sidegate.http.openapi import document
 from sidegate.http.openapi_calls import GEMINI_PATHS
 from sidegate.testing import demo_config, gateway
 from tests.admin.ground import administered, config
+from tests.tree import ROOT
 
 METHODS = {"get", "post", "put", "patch", "delete", "head"}
 SPOKEN = {"resumable": True, "deliveries": ["buffered", "stream", "socket"], "operations": [*OPERATIONS, "realtime"]}
@@ -146,3 +148,8 @@ async def test_only_what_the_config_serves_is_described(http: aiohttp.ClientSess
     assert "/team/v1beta/models/{model}:generateContent" in paths
     assert "/v1/chat/completions" not in paths
     assert not [path for path in paths if "embed" in path or "jobs" in path or "usage" in path]
+
+
+def test_the_api_reference_is_what_the_gateway_says_of_itself() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "api.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text() == written, "run scripts/docs"

@@ -8,16 +8,17 @@ from typing import Any
 from msgspec import Struct
 
 from sidegate.http import openapi_shapes as shapes
+from sidegate.http import openapi_vendors as vendors
 from sidegate.http.gemini import VERSIONS
 from sidegate.http.openapi_spec import TEXT, Json, Spec, Voice, events, parameter
 
 CALL = (400, 401, 403, 404, 408, 409, 413, 415, 417, 422, 429, 499, 500, 502, 503, 504, 505)
 """What a call may be answered besides 200: the gateway's own, and what a provider says of a client's request."""
 
-OPENAI = Voice(name="OpenAI", body=shapes.OpenAIError)
-ANTHROPIC = Voice(name="Anthropic", body=shapes.AnthropicError)
-GEMINI = Voice(name="Gemini", body=shapes.GeminiError)
-IN_ARRAY = Voice(name="GeminiArray", body=shapes.GeminiError | list[shapes.GeminiError])
+OPENAI = Voice(name="OpenAI", body=vendors.OpenAIError)
+ANTHROPIC = Voice(name="Anthropic", body=vendors.AnthropicError)
+GEMINI = Voice(name="Gemini", body=vendors.GeminiError)
+IN_ARRAY = Voice(name="GeminiArray", body=vendors.GeminiError | list[vendors.GeminiError])
 """Of streams without SSE: an error is the only element of an array."""
 PAGES = Voice(name="Text", body=str, media=f"{TEXT}; charset=utf-8")
 
@@ -54,8 +55,8 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="OpenAI",
         summary="Chat Completions",
         voice=OPENAI,
-        asks=shapes.ChatCompletionRequest,
-        answers=shapes.ChatCompletion,
+        asks=vendors.ChatCompletionRequest,
+        answers=vendors.ChatCompletion,
         docs="https://platform.openai.com/docs/api-reference/chat",
         stream="`chat.completion.chunk` objects, then `[DONE]`.",
     ),
@@ -64,8 +65,8 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="OpenAI",
         summary="Completions",
         voice=OPENAI,
-        asks=shapes.CompletionRequest,
-        answers=shapes.ChatCompletion,
+        asks=vendors.CompletionRequest,
+        answers=vendors.ChatCompletion,
         docs="https://platform.openai.com/docs/api-reference/completions",
         stream="`text_completion` objects, then `[DONE]`.",
     ),
@@ -74,8 +75,8 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="OpenAI",
         summary="Embeddings",
         voice=OPENAI,
-        asks=shapes.EmbeddingRequest,
-        answers=shapes.Embeddings,
+        asks=vendors.EmbeddingRequest,
+        answers=vendors.Embeddings,
         docs="https://platform.openai.com/docs/api-reference/embeddings",
     ),
     "/v1/responses": Dialect(
@@ -83,8 +84,8 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="OpenAI",
         summary="Responses",
         voice=OPENAI,
-        asks=shapes.ResponseRequest,
-        answers=shapes.Response,
+        asks=vendors.ResponseRequest,
+        answers=vendors.Response,
         docs="https://platform.openai.com/docs/api-reference/responses",
         stream="`response.*` events.",
     ),
@@ -93,8 +94,8 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="Anthropic",
         summary="Messages",
         voice=ANTHROPIC,
-        asks=shapes.MessageRequest,
-        answers=shapes.AnthropicMessage,
+        asks=vendors.MessageRequest,
+        answers=vendors.AnthropicMessage,
         docs="https://platform.claude.com/docs/en/api/messages",
         stream="`message_start` to `message_stop`.",
     ),
@@ -103,8 +104,8 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="Anthropic",
         summary="Count the tokens of a message",
         voice=ANTHROPIC,
-        asks=shapes.CountRequest,
-        answers=shapes.TokenCount,
+        asks=vendors.CountRequest,
+        answers=vendors.TokenCount,
         docs="https://platform.claude.com/docs/en/api/messages-count-tokens",
     ),
     "/api/chat": Dialect(
@@ -112,7 +113,7 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="AI SDK",
         summary="`useChat`",
         voice=PAGES,
-        asks=shapes.UIChatRequest,
+        asks=vendors.UIChatRequest,
         answers=dict[str, Any],
         docs="https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol",
         stream="UI message parts, then `[DONE]`; with `streamProtocol: text` plain text.",
@@ -122,7 +123,7 @@ DIALECTS: Mapping[str, Dialect] = {
         tag="AI SDK",
         summary="`useCompletion`",
         voice=PAGES,
-        asks=shapes.UICompletionRequest,
+        asks=vendors.UICompletionRequest,
         answers=dict[str, Any],
         docs="https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol",
         stream="UI message parts, then `[DONE]`; with `streamProtocol: text` plain text.",
@@ -133,36 +134,36 @@ _GEMINI: Mapping[str, tuple[str, str, Any, Any, str]] = {
     "generateContent": (
         "chat",
         "Generate content",
-        shapes.GenerateContentRequest,
-        shapes.GenerateContent,
+        vendors.GenerateContentRequest,
+        vendors.GenerateContent,
         "generate-content",
     ),
     "streamGenerateContent": (
         "chat",
         "Generate content, as a stream",
-        shapes.GenerateContentRequest,
-        list[shapes.GenerateContent],
+        vendors.GenerateContentRequest,
+        list[vendors.GenerateContent],
         "generate-content",
     ),
     "countTokens": (
         "count_tokens",
         "Count tokens",
-        shapes.GeminiCountRequest,
-        shapes.GeminiCount,
+        vendors.GeminiCountRequest,
+        vendors.GeminiCount,
         "tokens",
     ),
     "embedContent": (
         "embeddings",
         "Embed a content",
-        shapes.EmbedContentRequest,
-        shapes.EmbedContent,
+        vendors.EmbedContentRequest,
+        vendors.EmbedContent,
         "embeddings",
     ),
     "batchEmbedContents": (
         "embeddings",
         "Embed several contents",
-        shapes.BatchEmbedContentsRequest,
-        shapes.BatchEmbedContents,
+        vendors.BatchEmbedContentsRequest,
+        vendors.BatchEmbedContents,
         "embeddings",
     ),
 }

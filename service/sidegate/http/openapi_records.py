@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from sidegate.http import openapi_shapes as shapes
+from sidegate.http import openapi_vendors as vendors
 from sidegate.http.openapi_calls import ANTHROPIC, CALL, GEMINI, OPENAI, PAGES
 from sidegate.http.openapi_spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
 from sidegate.http.openapi_streams import RECORD
@@ -60,7 +61,7 @@ def _gemini_model(version: str) -> Maker:
 
 
 def _gemini_list(spec: Spec, version: str) -> Json:
-    said = {"200": spec.said("The models the caller may see.", shapes.GeminiModels), **spec.errors(GEMINI, RECORD)}
+    said = {"200": spec.said("The models the caller may see.", vendors.GeminiModels), **spec.errors(GEMINI, RECORD)}
     return operation(f"listGeminiModels{version.title()}", "Models", "The models the caller may see", said)
 
 
@@ -70,7 +71,7 @@ def _model(spec: Spec) -> Json:
 
 
 def _gemini_one(spec: Spec, version: str) -> Json:
-    said = {"200": spec.said("The model.", shapes.GeminiModel), **spec.errors(GEMINI, RECORD)}
+    said = {"200": spec.said("The model.", vendors.GeminiModel), **spec.errors(GEMINI, RECORD)}
     return operation(f"getGeminiModel{version.title()}", "Models", "One model", said, [_MODEL_ID])
 
 
@@ -78,8 +79,8 @@ _VENDOR = (
     "In OpenAI's words; in Anthropic's where the header `anthropic-version` is there, and in Google's where "
     "`x-goog-api-key` or `x-goog-api-client` is."
 )
-_LISTS = (shapes.OpenAIModels, shapes.AnthropicModels, shapes.GeminiModels)
-_ONES = (shapes.OpenAIModel, shapes.AnthropicModel, shapes.GeminiModel)
+_LISTS = (vendors.OpenAIModels, vendors.AnthropicModels, vendors.GeminiModels)
+_ONES = (vendors.OpenAIModel, vendors.AnthropicModel, vendors.GeminiModel)
 
 
 def _in_every_voice(spec: Spec, description: str, kinds: Sequence[Any]) -> Json:
@@ -182,7 +183,7 @@ def _job_events(spec: Spec) -> Json:
 # --- responses that providers keep ------------------------------------------------------------------------------------
 
 
-def _kept(id: str, summary: str, *, streams: bool = False, answer: Any = shapes.Response) -> Maker:
+def _kept(id: str, summary: str, *, streams: bool = False, answer: Any = vendors.Response) -> Maker:
     def make(spec: Spec) -> Json:
         answered = spec.said("As its provider says it.", answer)
         parameters = [_RESPONSE_ID]
