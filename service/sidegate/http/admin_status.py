@@ -60,6 +60,8 @@ class Status(Struct, frozen=True, kw_only=True):
     counters: ShownCounters
     jobs: bool
     """Whether the config accepts jobs."""
+    urls: tuple[str, ...]
+    """Where clients call: `http://127.0.0.1:8080`, `unix:/run/sidegate.sock`."""
 
 
 def add_status(app: web.Application, current: Callable[[], Service]) -> None:
@@ -91,4 +93,5 @@ def status_of(service: Service) -> Status:
         ledger=ShownLedger(room=ground.ledger.room, waiting=ground.ledger.waiting, problem=ground.ledger.problem),
         counters=ShownCounters(shared=ground.counters.shared, trouble=ground.counters.trouble),
         jobs=ground.jobs is not None,
+        urls=ground.urls,
     )

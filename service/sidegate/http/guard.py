@@ -1,4 +1,4 @@
-"""The guard of the admin listener: who may do more than read metrics and health.
+"""The guard of the admin listener: who may do more than read metrics and health, or load the console's files.
 
 A path is guarded unless it is listed as open here, so a new one is guarded too.
 """
@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from sidegate.contract.host import Log
 from sidegate.errors import Refusal
+from sidegate.http.console import is_console
 from sidegate.http.server import through_unix
 from sidegate.settings import Admin
 
@@ -38,6 +39,9 @@ def guard(admin: Admin, log: Log) -> Middleware:
         if names is not None and not local:
             _check_name(request, names)
         if request.path in OPEN:
+            return
+        if is_console(request.path) and (digest is not None or admin.loopback or local):
+            # The page itself, to which a link may lead from anywhere; it cannot be framed. What it asks for is guarded.
             return
         _check_page(request)
         if digest is not None:

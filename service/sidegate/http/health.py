@@ -10,9 +10,11 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from sidegate.http.admin_keys import add_keys
 from sidegate.http.admin_reload import add_reload
 from sidegate.http.administration import add_administration
+from sidegate.http.console import add_console
 from sidegate.http.guard import guard
 from sidegate.http.openapi_route import add_openapi
 from sidegate.http.outermost import outermost
+from sidegate.http.playground import add_playground
 from sidegate.http.server import SERVER
 from sidegate.http.usage import add_usage
 from sidegate.service import Service
@@ -60,6 +62,8 @@ def make_admin_app(service: Service) -> web.Application:
     add_keys(app, service)
     add_administration(app, service)
     add_reload(app, service)
+    add_console(app)
+    add_playground(app, service)
     add_openapi(app, service, admin=True)
     return app
 

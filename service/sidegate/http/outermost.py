@@ -67,6 +67,8 @@ def _plain(request: web.Request, error: SidegateError) -> web.Response:
 
 def _voice(path: str) -> Voice:
     """The words of a path that nobody serves: those of the vendor whose path it most looks like."""
+    if path.startswith("/admin/"):
+        return Own()
     if "/v1beta" in path or "/v1alpha/" in path or ("/models/" in path and ":" in path):
         return DIALECTS["gemini.generate"]
     if "/v1/messages" in path:
