@@ -13,6 +13,7 @@ from sidegate.contract import (
     BlockEnd,
     Call,
     Chunk,
+    End,
     Ending,
     Finish,
     Handler,
@@ -21,7 +22,10 @@ from sidegate.contract import (
     Plugin,
     Reasoning,
     Reply,
+    Report,
+    Start,
     Text,
+    Usage,
 )
 from sidegate.contract.stages import Chunks
 from sidegate.errors import PluginError, ProviderError, Refusal
@@ -652,3 +656,61 @@ async def test_a_fault_in_what_a_guard_does_to_chunks_is_its_own(what: str) -> N
     assert isinstance(driven.error, PluginError)
     assert (driven.error.plugin, driven.error.code) == ("does", "plugin_error")
     assert [(name, type(error)) for name, error in driven.failures] == [("does", ZeroDivisionError)]
+
+
+async def test_signed_thinking_that_an_edit_held_and_gave_back_whole_is_not_changed() -> None:
+    class Holds:
+        def __init__(self, drops: bool) -> None:
+            self.held: list[Chunk] = []
+            self.drops = drops
+
+        def see(self, chunk: Chunk) -> list[Chunk]:
+            if any(type(part) is BlockEnd for part in chunk.parts):
+                held, self.held = self.held, []
+                return [chunk] if self.drops else [*held, chunk]
+            self.held.append(chunk)
+            return []
+
+        def end(self, ending: Ending) -> list[Chunk]:
+            return []
+
+    async def thinks(call: Call) -> Reply:
+        for part in (Reasoning("h"), Reasoning("m"), Reasoning(signature="s"), BlockEnd(), Finish("stop"), End()):
+            await call.send(Chunk.of(part))
+        return Reply()
+
+    for drops in (False, True):
+
+        async def run(call: Call, handler: Handler, drops: bool = drops) -> Reply:
+            call.change(Holds(drops))
+            return await handler(call)
+
+        driven = await drive(Does(run), thinks)
+        assert (driven.error is None) is not drops
+        assert len([part for part in driven.parts if type(part) is Reasoning]) == (0 if drops else 3)
+
+
+async def test_a_lead_in_waits_for_what_an_edit_holds() -> None:
+    """So that a reply which the edit refuses in the end has not begun."""
+    reached: list[int] = []
+
+    class Holds:
+        def see(self, chunk: Chunk) -> list[Chunk]:
+            return [] if chunk.text == "held" else [chunk]
+
+        def end(self, ending: Ending) -> list[Chunk]:
+            return []
+
+    async def provider(call: Call) -> Reply:
+        for part in (Start(id="r"), Text("held"), Report(Usage(input_tokens=1)), Text("said"), Finish("stop"), End()):
+            await call.send(Chunk.of(part))
+            reached.append(len(call._outlet.parts))  # type: ignore[attr-defined]
+        return Reply()
+
+    async def run(call: Call, handler: Handler) -> Reply:
+        call.change(Holds())
+        return await handler(call)
+
+    driven = await drive(Does(run), provider)
+    assert driven.error is None
+    assert reached == [0, 0, 0, 3, 4, 5]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.cited import Texts
-from sidegate.contract.meaning import Comment, End, Part, Reasoning, Report, Text, ToolCall
+from sidegate.contract.meaning import Comment, End, Part, Report, Start, Text, ToolCall
+from sidegate.contract.signed import Signed
 from sidegate.errors import Ending, PluginError, Refusal, SidegateError
 
 if TYPE_CHECKING:
@@ -97,10 +98,23 @@ class Change:
         self._edit = edit
         self._owner = owner
         self._timeout = timeout
-        self._reasoning: set[tuple[int, int]] = set()
+        self._signed = Signed()
         self._texts = Texts()
+        self._begun = False
+        """More than a lead-in was given on. The lead-in waits for it: an edit may hold that, and refuse in the end."""
+        self._lead: list[Chunk] = []
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
+        out = await self._given(chunks)
+        if self._begun:
+            return out
+        self._lead += out
+        if all(type(part) in _LEADS_IN for chunk in out for part in chunk.parts):
+            return []
+        self._begun, out, self._lead = True, self._lead, []
+        return out
+
+    async def _given(self, chunks: list[Chunk]) -> list[Chunk]:
         out: list[Chunk] = []
         try:
             for chunk in chunks:
@@ -112,46 +126,42 @@ class Change:
     async def _one(self, chunk: Chunk) -> list[Chunk]:
         if chunk.whole:
             seen = await self._seen(chunk)
-            return _reassembled(chunk, [*seen, *await _settle(self._edit.end(Ending.COMPLETE), self._timeout)])
+            return _reassembled(chunk, [*seen, *await self._ended()])
         if not chunk.closing:
             return await self._seen(chunk)
         parts = [part for part in chunk.parts if type(part) is not End]
         before = await self._seen(Chunk.of(*parts)) if parts else []
-        last = await _settle(self._edit.end(Ending.COMPLETE), self._timeout)
+        last = await self._ended()
         closing = chunk if not parts else Chunk.of(End())
         return [*before, *last, closing]
+
+    async def _ended(self) -> list[Chunk]:
+        last = await _settle(self._edit.end(Ending.COMPLETE), self._timeout)
+        self._signed.check(_NOTHING, last)
+        self._signed.over()
+        return last
 
     async def _seen(self, chunk: Chunk) -> list[Chunk]:
         parts = chunk.parts
         if len(parts) < 2:
-            given = self._checked(chunk, await _settle(self._edit.see(chunk), self._timeout))
-            return self._texts.checked(chunk, given)
+            return await self._shown(chunk)
         out: list[Chunk] = []
         untouched = True
         for part in parts:
             piece = Chunk.of(part)
-            given = self._checked(piece, await _settle(self._edit.see(piece), self._timeout))
-            given = self._texts.checked(piece, given)
+            given = await self._shown(piece)
             untouched = untouched and len(given) == 1 and given[0] is piece
             out += given
         return [chunk] if untouched else out
 
-    def _checked(self, chunk: Chunk, given: list[Chunk]) -> list[Chunk]:
-        """Reasoning that is signed is passed whole or refused: a changed text under its old signature is a forgery."""
-        if any(piece is chunk for piece in given):
-            if self._reasoning:
-                self._refuse_signed(chunk.parts)
-            return given
-        self._reasoning |= {(p.choice, p.block) for p in chunk.parts if type(p) is Reasoning}
-        self._refuse_signed(chunk.parts)
-        return given
+    async def _shown(self, piece: Chunk) -> list[Chunk]:
+        given = await _settle(self._edit.see(piece), self._timeout)
+        self._signed.check(piece, given)
+        return self._texts.checked(piece, given)
 
-    def _refuse_signed(self, parts: tuple[Part, ...]) -> None:
-        for part in parts:
-            if not isinstance(part, Reasoning) or not (part.signature or part.redacted):
-                continue
-            if (part.choice, part.block) in self._reasoning:
-                raise Refusal(502, "signed_block_changed", "A signed reasoning block was changed on its way.")
+
+_NOTHING = Chunk.of()
+_LEADS_IN = (Start, Report, Comment)
 
 
 class Hold:
