@@ -6,6 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from sidegate.errors import SidegateError
 from sidegate.testing import scripted
 from tests.reload.ground import Site, Told, config_of, mortal, site, until
 
@@ -68,6 +71,22 @@ async def test_a_job_whose_route_is_gone_fails_and_says_so(tmp_path: Path) -> No
         assert (await ended(on, first, "/a"))["state"] == "completed"
         found = await ended(on, second, "/a")
         assert (found["state"], found["error"]["code"]) == ("failed", "route_gone")
+
+
+async def test_what_asks_a_stopped_config_for_a_pipeline_gets_that_in_force(tmp_path: Path) -> None:
+    """As the next turn of a conversation does, whose socket has gone with its config."""
+    async with site(config_of(tmp_path, jobs={}), tmp_path) as on:
+        old = on.running.service
+        own = old.known("main")
+        await on.reload()
+        await until(lambda: on.lives()[0].events == ["start", "stop"])
+        assert old.known("main") is on.running.service.known("main")
+        assert old.known("main") is not own
+        on.write(jobs={}, pipelines={"other": {}})
+        await on.reload()
+        with pytest.raises(SidegateError) as caught:
+            old.known("main")
+        assert caught.value.code == "route_gone"
 
 
 async def test_a_model_that_came_by_a_reload_can_be_asked_for_by_jobs(tmp_path: Path) -> None:
