@@ -39,8 +39,8 @@ class Sockets(Strict, frozen=True, kw_only=True):
         float, Meta(ge=1, le=7 * 86_400, description="Seconds after which a session is closed, however lively.")
     ] = 7200
     closing: Annotated[
-        float, Meta(ge=0.01, le=60, description="Seconds that the other side gets to close as it is asked to.")
-    ] = 5
+        float, Meta(ge=0.01, le=60, description="Seconds that a side gets to close as it is asked to.")
+    ] = 3
 
     def __post_init__(self) -> None:
         check_origins(self.origins)

@@ -10,11 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sidegate.errors import Cancelled, Ending
 from sidegate.realtime.relay import _url
 from sidegate.settings import Provider
 from sidegate.testing import Running, closed_port
 from tests.realtime.ground import COST, KEY, REFUSED, closed, cost, events, gateway_for, keys, rows, session, status
-from tests.realtime.provider import USAGE, Voice, conversation, realtime_provider
+from tests.realtime.provider import PIECE, USAGE, Voice, conversation, realtime_provider
 
 LONG = {"metadata": {"pieces": "100000", "between": "0.005"}}
 
@@ -209,6 +210,34 @@ async def test_a_client_that_takes_nothing_stops_the_provider_and_is_cut_in_time
             assert 0 < sent < 2500
             lines = {line["operation"]: line for line in await rows(running, 2)}
             assert lines["realtime"]["ending"] == "client_gone"
+            await socket.close()
+
+
+async def test_a_provider_that_takes_nothing_stops_the_client() -> None:
+    async def deaf(voice: Voice, event: dict[str, Any]) -> None:
+        """Takes nothing any more."""
+        await asyncio.Event().wait()
+
+    async with realtime_provider(deaf) as provider, gateway_for(provider) as running:
+        async with aiohttp.ClientSession() as http:
+            socket = await http.ws_connect(running.url + "/v1/realtime?model=voice", max_msg_size=0)
+            sent = 0
+
+            async def pour() -> None:
+                nonlocal sent
+                for _ in range(4000):
+                    await socket.send_str(f'{{"type":"input_audio_buffer.append","audio":"{PIECE}"}}')
+                    sent += 1
+
+            pouring = asyncio.create_task(pour())
+            before = -1
+            while sent != before or not sent:
+                before = sent
+                await asyncio.sleep(0.5)
+            assert not pouring.done()
+            assert 0 < sent < 2500
+            pouring.cancel()
+            running.service.live.all()[0].stop(Cancelled(Ending.CANCELLED))
             await socket.close()
 
 

@@ -87,11 +87,13 @@ class RealtimeEndpoint:
         try:
             await socket.open(protocol, call_headers(self._voice, session.call))
         except ConnectionError:
-            session.ready.set_exception(Cancelled(Ending.CLIENT_GONE))
+            live.stop(Cancelled(Ending.CLIENT_GONE))
             await ended
             raise
         live.outlet.sink = socket
-        session.ready.set_result(socket)
+        # It may have been stopped since its provider was reached.
+        if not session.ready.done():
+            session.ready.set_result(socket)
         await ended
         await socket.close(session.how)
         return socket.ended()
