@@ -17,7 +17,6 @@ from sidegate.contract import (
     ImageContent,
     Message,
     OpaqueContent,
-    ReasoningContent,
     Request,
     ResponseFormat,
     TextContent,
@@ -74,7 +73,7 @@ class Rewriting:
             case str():
                 return self.plain(value)
             case dict():
-                return {name: each if name in _UNTOUCHED else self.values(each) for name, each in value.items()}
+                return {name: each if _is_untouched(name, each) else self.values(each) for name, each in value.items()}
             case list():
                 return [self.values(each) for each in value]
             case _:
@@ -124,6 +123,10 @@ class Rewriting:
         return replace(shape, schema=self.values(shape.schema))
 
 
+def _is_untouched(name: str, value: Any) -> bool:
+    return name in _UNTOUCHED and isinstance(value, str)
+
+
 def text_of(file: FileContent) -> str | None:
     """The text of a file that is sent along and is text."""
     if file.data is None or not (file.media_type or "").startswith("text/"):
@@ -157,17 +160,13 @@ def texts(value: Any) -> Iterator[str]:
             yield value
         case dict():
             for name, each in value.items():
-                if name not in _UNTOUCHED:
+                if not _is_untouched(name, each):
                     yield from texts(each)
         case list():
             for each in value:
                 yield from texts(each)
         case _:
             return
-
-
-def thinking(asked: Request) -> bool:
-    return any(isinstance(piece, ReasoningContent) for message in asked.messages for piece in message.content)
 
 
 def _is_json(text: str) -> bool:

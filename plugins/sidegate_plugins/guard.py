@@ -69,13 +69,10 @@ class Guard(Plugin[Settings]):
         self._names = list(settings.deny)
         self._deny = _patterns("deny", settings.deny)
         self._allow = _patterns("allow", settings.allow)
+        self._moderator = None if settings.moderation is None else Moderator(settings.moderation, host)
         self._verdicts = host.metrics.counter(
             "guard_verdicts", "What was judged, by what it was and what became of it.", ("stage", "verdict")
         )
-
-    async def start(self) -> None:
-        moderation = self.settings.moderation
-        self._moderator = None if moderation is None else Moderator(moderation, self.host)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if call.asked.wrong is None and call.operation in _ASKED and self.settings.check != "reply":

@@ -245,6 +245,22 @@ async def test_what_passes_does_not_hang_on_where_the_reply_is_cut(cuts: list[in
         assert done.text == whole.text == text
 
 
+@given(cuts=st.lists(st.integers(0, 120), max_size=30), escaped=st.booleans())
+@settings(deadline=None, max_examples=100)
+async def test_no_beginning_of_a_match_passes_in_arguments_however_they_are_escaped(
+    cuts: list[int], escaped: bool
+) -> None:
+    word = "".join(f"\\u{ord(letter):04x}" for letter in "pipe bomb") if escaped else "pipe bomb"
+    before = '{"q": "how to '
+    text = before + word + '"}'
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    pieces = [ToolCall(text[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    done = await driven(await guard(deny=DENY), ToolCall("", "1", "f"), *pieces)
+    assert is_denied(done, "bombs")
+    told = "".join(part.arguments for part in done.parts if isinstance(part, ToolCall))
+    assert before.startswith(told)
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -260,6 +276,21 @@ async def test_what_passes_does_not_hang_on_where_the_reply_is_cut(cuts: list[in
 @both
 async def test_a_reply_is_judged_wherever_its_words_stand(parts: list[Part], stream: bool) -> None:
     assert is_denied(await driven(await guard(deny=DENY), *parts, stream=stream), "bombs")
+
+
+@pytest.mark.parametrize("first", [Text(""), ToolCall("", "1", "f"), Reasoning()])
+async def test_a_reply_does_not_begin_before_its_first_words_are_judged(first: Part) -> None:
+    """A client that has seen nothing gets a status."""
+    kind = type(first)
+    more: Part = ToolCall('"pipe bomb"') if kind is ToolCall else kind(text="a pipe bomb")  # type: ignore[call-arg]
+    done = await driven(await guard(deny=DENY, every=1), first, more)
+    assert is_denied(done, "bombs")
+    endpoint = flags("bomb")
+    moderated = await driven(await guard(endpoint, check="reply", every=1), first, more)
+    assert is_denied(moderated, "violence")
+    assert moderated.parts == []
+    alone = await driven(await guard(deny=DENY), first)
+    assert first in alone.parts
 
 
 async def test_the_same_words_in_two_choices_are_no_match() -> None:

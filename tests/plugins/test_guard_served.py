@@ -11,8 +11,19 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidegate.testing import MISBEHAVIOURS, Exchange, Running, ScriptedProvider, closed_port, gateway, scripted
+from sidegate.testing import (
+    MISBEHAVIOURS,
+    PLUGIN_CHECKS,
+    Exchange,
+    Running,
+    ScriptedProvider,
+    check_plugin,
+    closed_port,
+    gateway,
+    scripted,
+)
 from sidegate.testing.voices import USED, VOICES
+from sidegate_plugins.guard import Guard, Settings
 from tests.plugins.guarded import BROKEN, CLIENTS, answers, asked, chat, messages, said, serving
 from tests.relaying import leads_to
 
@@ -231,6 +242,11 @@ async def test_an_endpoint_that_fails_in_the_midst_ends_the_stream() -> None:
     assert "[DONE]" not in text
     assert found is not None
     assert found[0].error == "moderation_unavailable"
+
+
+@pytest.mark.parametrize("check", PLUGIN_CHECKS)
+async def test_it_keeps_the_contract(check: str) -> None:
+    await check_plugin(check, Guard, Settings(deny={"never": "never-said"}))
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

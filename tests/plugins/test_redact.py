@@ -177,7 +177,7 @@ async def test_all_texts_of_a_request_are_looked_through() -> None:
                 "user", (ToolResult("1", (TextContent(nested),)), OpaqueContent("x", {"deep": [MAIL], "id": MAIL}))
             ),
         ),
-        tools=(Tool("f", MAIL, {"properties": {"to": {"enum": [MAIL]}}}),),
+        tools=(Tool("f", MAIL, {"properties": {"id": {"enum": [MAIL]}}}),),
         response_format=ResponseFormat("json_schema", {"const": MAIL}),
         stop=(MAIL,),
         user=MAIL,
@@ -193,7 +193,7 @@ async def test_all_texts_of_a_request_are_looked_through() -> None:
     assert said == (TextContent(mark), ToolUse("1", "f", f'{{"to":"{mark}"}}'))
     assert result[0] == ToolResult("1", (TextContent(nested.replace(MAIL, mark)),))
     assert result[1] == OpaqueContent("x", {"deep": [mark], "id": MAIL})
-    assert seen.tools == (Tool("f", mark, {"properties": {"to": {"enum": [mark]}}}),)
+    assert seen.tools == (Tool("f", mark, {"properties": {"id": {"enum": [mark]}}}),)
     assert (seen.response_format, seen.stop) == (ResponseFormat("json_schema", {"const": mark}), (mark,))
     assert (seen.user, seen.metadata, seen.input) == (mark, {"who": mark}, (mark, (1, 2)))
 

@@ -10,9 +10,11 @@ import aiohttp
 import pytest
 
 from sidegate.config.mistakes import ConfigErrors
-from sidegate.testing import MISBEHAVIOURS, Exchange, demo_config, gateway, scripted
+from sidegate.testing import MISBEHAVIOURS, PLUGIN_CHECKS, Exchange, check_plugin, demo_config, gateway, scripted
 from sidegate.testing.spoken import streams
 from sidegate.testing.voices import USED, VOICES
+from sidegate_plugins._redact_values import Find
+from sidegate_plugins.redact import Redact, Settings
 from tests.plugins.guarded import BROKEN, CLIENTS, answers, asked, chat, messages, said, serving
 from tests.relaying import delta, event, leads_to
 
@@ -223,6 +225,11 @@ async def test_signed_thinking_goes_by_whole() -> None:
     assert status == 200, text
     assert (said(text, "thinking"), said(text, "text")) == ("is it <EMAIL_1>", MAIL)
     assert said(text, "signature") == "c2ln"
+
+
+@pytest.mark.parametrize("check", PLUGIN_CHECKS)
+async def test_it_keeps_the_contract(check: str) -> None:
+    await check_plugin(check, Redact, Settings(find=("email", Find(name="phone", direction="both"))))
 
 
 async def test_a_config_that_cannot_work_says_where() -> None:
