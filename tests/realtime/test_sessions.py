@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.plugins.collector import collector
 from tests.realtime.ground import COST, cost, events, gateway_for, keys, rows, session
 from tests.realtime.provider import SILENCE, SPEECH, realtime_provider
 
@@ -60,3 +61,15 @@ async def test_talking_over_the_answer_stops_it_and_what_it_used_is_on_record() 
         assert (written["input_tokens"], written["output_tokens"]) == (14, 3)
         assert written["cost_nano_usd"] == (14 * 3 + 3 * 5) * 1000
         assert written["attempts"][0]["target"] == "gpt-4o-mini-transcribe"
+
+
+async def test_responses_are_spans_of_their_session() -> None:
+    async with collector() as kept:
+        trace = {"use": "trace", "settings": {"endpoint": kept.url}}
+        async with realtime_provider() as provider, gateway_for(provider, trace) as running:
+            async with session(running) as connection:
+                await connection.response.create()
+                await events(connection, "response.done")
+            lines = await rows(running, 2)
+        assert [line["operation"] for line in lines] == ["realtime_response", "realtime"]
+        assert lines[0]["trace_id"] == lines[1]["trace_id"] is not None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
+
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.chunk import Chunk
@@ -120,7 +123,7 @@ def make_turn(
         started=clock.monotonic(),
         started_at=now,
         asked=Asked(
-            headers=session.headers,
+            headers=_traced(session.headers, parent),
             peer=session.peer,
             tokens=tokens,
             begun=begun,
@@ -133,7 +136,6 @@ def make_turn(
     call.subject = session.id
     outlet.notes = call.notes
     call.notes.price = session.notes.price
-    call.notes.trace_id = session.notes.trace_id
     call.notes.relayed = True
     attempt = Attempt(
         number=1,
@@ -147,3 +149,13 @@ def make_turn(
         status=parent.status if begun else None,
     )
     return Turn(call, attempt, outlet, about=about)
+
+
+def _traced(headers: Mapping[str, str], session: Attempt) -> Mapping[str, str]:
+    """In a trace, a response belongs to its session."""
+    own = session.request_headers or {}
+    if "traceparent" not in own:
+        return headers
+    changed = CIMultiDict(headers)
+    changed["traceparent"] = own["traceparent"]
+    return CIMultiDictProxy(changed)
