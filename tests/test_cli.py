@@ -237,7 +237,7 @@ def test_plugins_lists_what_is_there_and_says_what_is_broken(run: Callable[..., 
 def test_one_plugin_is_shown_with_its_settings(run: Callable[..., Ran]) -> None:
     ran = run("plugins", "limit")
     assert ran.code == 0
-    assert [line.split(maxsplit=1)[0] for line in ran.out.splitlines()[4:]] == [
+    assert [line.split(maxsplit=1)[0] for line in ran.out.splitlines()[5:]] == [
         "setting",
         "rpm",
         "keys",

@@ -8,7 +8,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from inspect import isawaitable
 from pathlib import Path
@@ -132,8 +132,20 @@ async def test_a_python_block_works(block: Block, monkeypatch: pytest.MonkeyPatc
         if isinstance(found, type) and issubclass(found, Plugin):
             await lets_a_reply_pass(found)
         elif callable(found) and found.__name__.startswith("test_"):
-            done = found()
-            assert not isawaitable(done) or await done is None
+            for arguments in parameters(found):
+                done = found(**arguments)
+                assert not isawaitable(done) or await done is None
+
+
+def parameters(test: Callable[..., object]) -> Iterator[dict[str, Any]]:
+    """What a test is run with: each value of its one parameter, or nothing."""
+    (mark,) = getattr(test, "pytestmark", None) or (None,)
+    if mark is None:
+        yield {}
+        return
+    name, values = mark.args
+    for value in values:
+        yield {name: value}
 
 
 async def lets_a_reply_pass(cls: type[Plugin[Any]]) -> None:
@@ -203,7 +215,7 @@ def test_headers_exist(page: Path) -> None:
 
 @by_page
 def test_metrics_exist(page: Path) -> None:
-    known = exposed() | LABELS
+    known = exposed() | of_plugins() | LABELS
     for name in set(re.findall(r"(?<![\w.])(?:sidegate_(?!plugins\b)|gen_ai_)[a-z_]*[a-z]\b", page.read_text())):
         assert re.sub(r"_(bucket|sum|count)$", "", name) in known, name
 
@@ -248,9 +260,19 @@ def exposed() -> set[str]:
     metrics.watch_jobs(int, int)
     Certificates(metrics.registry, KeptEvents())
     Reloads(metrics.registry, datetime.now(UTC))
+    return scraped(metrics)
+
+
+def of_plugins() -> set[str]:
+    """Those that plugins count by, where their pages name them."""
+    metrics = Metrics(str)
     Cache(CacheSettings(), host(metrics=metrics))
-    scraped = generate_latest(metrics.registry).decode()
-    return {name for name in re.findall(r"^# HELP (\w+) ", scraped, re.MULTILINE) if not name.endswith("_created")}
+    return scraped(metrics)
+
+
+def scraped(metrics: Metrics) -> set[str]:
+    shown = generate_latest(metrics.registry).decode()
+    return {name for name in re.findall(r"^# HELP (\w+) ", shown, re.MULTILINE) if not name.endswith("_created")}
 
 
 # --- the checks themselves --------------------------------------------------------------------------------------------

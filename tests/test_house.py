@@ -110,6 +110,8 @@ CALLERS = ("aiohappyeyeballs", "httptools", "yarl")
 TRANSPORT = {f"sidegate.upstream.{name}" for name in ("destination", "dialer", "reader")}
 SOCKET = "sidegate.upstream.socket"
 """WebSockets to providers, by aiohttp's client, where a route serves Realtime."""
+ASKING = "sidegate.testing.asking"
+"""A client, for tests of plugins."""
 
 
 def test_only_http_serves_and_only_the_transport_calls() -> None:
@@ -121,7 +123,7 @@ def test_only_http_serves_and_only_the_transport_calls() -> None:
             assert not any(lends_everything(path, "aiohttp")), f"{name}: name what is wanted of aiohttp"
         elif name in TRANSPORT:
             assert not {each for each in used if below(each, *SERVERS)}
-        elif name == SOCKET:
+        elif name in (SOCKET, ASKING):
             assert not {each for each in used if below(each, "aiohttp.web", *SERVERS[1:], *CALLERS)}
         else:
             assert not used, name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,7 +56,16 @@ def test_it_has_every_module_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if ".dist-info/" not in name}
     expected = {f"{package}/{path.relative_to(SOURCES[package]).as_posix()}" for package, path in shipped()}
-    assert names == expected | {f"{package}/py.typed" for package in SOURCES}
+    assert names == expected | set(data())
+
+
+def data() -> Iterator[str]:
+    """What lies between the modules: pages, templates, the mark of types."""
+    for package, folder in SOURCES.items():
+        for path in folder.rglob("*"):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.is_file() and path.suffix not in (".py", ".pyc") and not hidden:
+                yield f"{package}/{path.relative_to(folder).as_posix()}"
 
 
 def shipped() -> list[tuple[str, Path]]:
@@ -114,6 +126,28 @@ def test_types_are_found_by_those_who_import_it(venv: Path, tmp_path: Path) -> N
         timeout=100,
     )
     assert 'got "str", expected "int"' in done.stdout, done.stdout + done.stderr
+
+
+def test_a_plugin_is_begun_tested_and_served_in_three_commands(venv: Path, tmp_path: Path) -> None:
+    """What `new-plugin` prints, as it prints it; only packages are lent, and no index is asked."""
+    said = run([venv / "bin" / "sidegate", "new-plugin", "acme-redact"], tmp_path)
+    install, test, serve = (line.strip() for line in said.partition("Next:\n")[2].splitlines())
+    assert install == "pip install -e 'acme-redact[test]'"
+    options = ["--no-deps", "--quiet", "--no-build-isolation"]
+    run([venv / "bin" / "python", "-m", "pip", "install", *options, "./acme-redact[test]"], tmp_path, **offline_pip())
+    assert "acme_redact" in run([venv / "bin" / "sidegate", "plugins"], tmp_path)
+    assert test == "pytest acme-redact"
+    pytest_there: list[str | Path] = [venv / "bin" / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    assert " passed" in run([*pytest_there, "acme-redact"], tmp_path)
+    config = tmp_path / serve.removeprefix("sidegate serve ")
+    config.write_text("listen: {port: 0}\nadmin: {port: 0}\n" + config.read_text())
+    with served([venv / "bin" / "sidegate", "serve", config], tmp_path, clean_environ(), tmp_path / "log") as running:
+        body = {"model": "demo-echo", "messages": [{"role": "user", "content": "hello acme corp"}]}
+        asked = urllib.request.Request(
+            f"{running.url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=10) as reply:
+            assert b"hello ACME Corp" in reply.read()
 
 
 # --- scripts/serve ----------------------------------------------------------------------------------------------------

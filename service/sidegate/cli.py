@@ -1,4 +1,4 @@
-"""The command line: `sidegate serve`, `check`, `explain`, `plugins`, `prices`, `usage`.
+"""The command line: `sidegate serve`, `check`, `explain`, `plugins`, `new-plugin`, `prices`, `usage` and others.
 
 Exit codes: 0 fine, 2 the config (or the command line) is wrong, 130 interrupted. A mistake in a config is one line on
 standard error, never a traceback. Heavy imports wait until a command needs them: this one is run at every start.
@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     plugins.add_argument("name", nargs="?", metavar="NAME", help="only this one, with its settings")
     plugins.add_argument("--json", action="store_true", help="for programs, with JSON Schemas")
 
+    new = commands.add_parser("new-plugin", help="write a package to begin a plugin of your own from, with its tests")
+    new.add_argument("name", metavar="NAME", help="of the package, such as acme-redact")
+    new.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="where (default: here)")
+
     prices = commands.add_parser("prices", help="show what each model costs, and where that price comes from")
     prices.add_argument("config", type=Path, metavar="CONFIG")
     prices.add_argument("models", nargs="*", metavar="MODEL", help="only these; also names that a pattern stands for")
@@ -146,6 +150,10 @@ def _run(options: argparse.Namespace) -> int:
 
             asked = {name: given for name in USAGE if (given := getattr(options, name)) is not None}
             return usage(options.config, asked, options.format)
+        case "new-plugin":
+            from sidegate.commands.new_plugin import run as new_plugin
+
+            return new_plugin(options.name, options.into)
         case "migrate":
             from sidegate.commands.migrate import run as migrate
 

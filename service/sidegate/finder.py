@@ -35,6 +35,8 @@ class Available:
     """JSON Schema (2020-12) of its settings; `None` where it has none."""
     fails_open: bool = False
     deliveries: tuple[str, ...] = ()
+    contract: int = CONTRACT
+    """The version of the contract it is written for."""
     error: str | None = None
     """Why it cannot be used."""
 
@@ -124,6 +126,8 @@ def _attribute(module: object, path: str, name: str) -> object:
 def _checked(use: str, found: object) -> type[Plugin[Any]]:
     if not isinstance(found, type) or not issubclass(found, Plugin):
         raise FindError(f"{use} is no Plugin")
+    if type(found.contract) is not int or found.contract < 1:
+        raise FindError(f"{use} needs a contract of plugins that is none: `contract` is a whole number")
     if found.contract > CONTRACT:
         raise FindError(f"{use} needs contract {found.contract} of plugins, and this gateway has {CONTRACT}")
     try:
@@ -147,6 +151,7 @@ def _describe(name: str, points: EntryPoints) -> Available:
         schema=schema,
         fails_open=cls.fails_open,
         deliveries=tuple(sorted(cls.deliveries)),
+        contract=cls.contract,
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from sidegate.commands.table import table
 from sidegate.config.mistakes import nearest
+from sidegate.contract.plugin import CONTRACT
 from sidegate.errors import ConfigError
 from sidegate.finder import Available, available
 
@@ -48,6 +49,7 @@ def details(plugin: Available) -> Iterable[str]:
         yield plugin.summary
     if plugin.deliveries:
         yield f"acts on: {', '.join(plugin.deliveries)}"
+        yield f"contract: {plugin.contract} (this gateway has {CONTRACT})"
     rows = list(_fields(plugin.schema or {}))
     if not rows:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -21,6 +21,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Shout(Plugin[Settings]):
     """Replaces words in the visible text of replies; tool calls and reasoning pass as they are."""
+
+    contract: ClassVar[int] = 1
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)
