@@ -714,3 +714,18 @@ async def test_a_lead_in_waits_for_what_an_edit_holds() -> None:
     driven = await drive(Does(run), provider)
     assert driven.error is None
     assert reached == [0, 0, 0, 3, 4, 5]
+
+
+async def test_what_has_no_parts_is_no_lead_in_where_it_is_all_there_is_to_say() -> None:
+    """The gateway's own replies are bytes: a list of models, how a job stands, the events of a stream told again."""
+
+    class Passes:
+        def see(self, chunk: Chunk) -> list[Chunk]:
+            return [chunk]
+
+        def end(self, ending: Ending) -> list[Chunk]:
+            return []
+
+    for whole in (True, False):
+        told = Chunk(b"{}", dialect="sidegate", parts=(), whole=whole, closing=whole, meaningful=True)
+        assert await Change(Passes(), 5, None).passes([told]) == [told]

@@ -109,7 +109,7 @@ class Change:
         if self._begun:
             return out
         self._lead += out
-        if all(type(part) in _LEADS_IN for chunk in out for part in chunk.parts):
+        if all(_leads_in(chunk) for chunk in out):
             return []
         self._begun, out, self._lead = True, self._lead, []
         return out
@@ -162,6 +162,13 @@ class Change:
 
 _NOTHING = Chunk.of()
 _LEADS_IN = (Start, Report, Comment)
+
+
+def _leads_in(chunk: Chunk) -> bool:
+    """It says nothing yet. What has no parts may still be all there is to say, as the gateway's own replies."""
+    if chunk.whole or chunk.closing or chunk.meaningful:
+        return False
+    return all(type(part) in _LEADS_IN for part in chunk.parts)
 
 
 class Hold:

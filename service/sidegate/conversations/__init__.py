@@ -8,4 +8,6 @@
     member        one who takes part: what it has not been sent yet, bounded
     session       one connection, from its first word to its last
     house         all of them: who may open one, find one, come with a ticket; and when one is forgotten
+
+docs/chat-socket.md says what it is to those who talk.
 """
