@@ -8,6 +8,7 @@ const ROUGH = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
+const UNITS = [["d", "h", 86400], ["h", "min", 3600], ["min", "s", 60]];
 const TONES = {
     complete: "good", settled: "good", active: "good", passed: "good", closed: "good", completed: "good", answered: "good",
     in_flight: "live", running: "live", queued: "live", reserved: "live",
@@ -33,9 +34,9 @@ export function span(seconds) {
     if (seconds < 0.001) return `${ROUGH.format(seconds * 1e6)} µs`;
     if (seconds < 1) return `${ROUGH.format(seconds * 1e3)} ms`;
     if (seconds < 60) return `${ROUGH.format(seconds)} s`;
-    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-    if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-    return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+    const [large, small, size] = UNITS.find(([, , each]) => seconds >= each);
+    const rest = Math.floor((seconds % size) / (size === 60 ? 1 : size === 3600 ? 60 : 3600));
+    return `${Math.floor(seconds / size)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
 /** A moment, local; UTC on hover. */

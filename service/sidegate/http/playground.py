@@ -1,4 +1,4 @@
-"""The playground's entry: a call that the console makes, on the admin listener, answered as one of the clients' listener.
+"""The playground's entry: a call that the console makes, answered as on the clients' listener.
 
 It is handed to the same application that clients meet, so it passes the whole pipeline, with all its limits, and is
 recorded. That application is made when the first such call comes.

@@ -102,7 +102,7 @@ class Tiles {
 
     show(now) {
         const { first_token_seconds: first, per_token_seconds: per } = now;
-        this.#say("in_flight", count(now.in_flight), now.draining ? "draining: no new calls" : `${count(now.ledger_waiting)} rows wait for the ledger`);
+        this.#say("in_flight", count(now.in_flight), now.draining ? "draining: no new calls" : `rows on their way to the ledger: ${count(now.ledger_waiting)}`);
         this.#say("calls", rough(now.calls_per_second), `loop ${span(now.lag_seconds)} late`);
         this.#say("tokens", rough(now.tokens_per_second.output), `${rough(now.tokens_per_second.input)} input`);
         this.#say("first", first && span(first.p50), percentiles(first));
@@ -113,7 +113,7 @@ class Tiles {
 
 function percentiles(found) {
     if (!found) return "no call yet";
-    const over = found.over_seconds === null ? "since the start" : `last ${span(found.over_seconds)}`;
+    const over = found.over_seconds === null ? "since the start" : `last ${span(Math.round(found.over_seconds))}`;
     return `p95 ${span(found.p95)}, p99 ${span(found.p99)}, ${over}`;
 }
 
