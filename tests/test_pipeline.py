@@ -27,7 +27,7 @@ from sidegate.contract import (
     Text,
     Usage,
 )
-from sidegate.contract.stages import Chunks
+from sidegate.contract.stages import Change, Chunks
 from sidegate.errors import PluginError, ProviderError, Refusal
 from sidegate.testing import drive, host, says
 from tests.plugins.calls import HandClock
