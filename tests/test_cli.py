@@ -280,7 +280,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         announce(
             SimpleNamespace(
                 url="http://127.0.0.1:1",
-                admin_url="http://127.0.0.1:2",
+                urls=["http://127.0.0.1:1"],
+                admin_urls=["http://127.0.0.1:2"],
                 settings=loaded.settings,
                 service=SimpleNamespace(told=["a plugin says this"], catalogue=SimpleNamespace(names=("fast",))),
             )
