@@ -136,6 +136,22 @@ async def test_a_failure_later_is_an_event_for_all_who_read() -> None:
         assert '"ending":"complete"' not in theirs[-1].data
 
 
+async def test_a_failure_before_the_first_word_but_after_a_sign_of_life_is_an_event_too() -> None:
+    async def fails_late(exchange: Exchange) -> None:
+        await beaten.wait()
+        await exchange.reply(b"{}", 503)
+
+    beaten = asyncio.Event()
+    base = {**route(), "server": {"heartbeat": 0.05, "drain": 1}}
+    async with scene(fails_late, base=base) as on, on.ann.post(PATH, json=body()) as reply:
+        assert (await reply.content.readline()).startswith(b":")
+        beaten.set()
+        (told,) = events(await reply.text())
+        assert (told.id, "provider_overloaded" in told.data) == ("1-1", True)
+        again = await rest(on, reply.headers["Content-Location"], "1-0")
+        assert again[0] == told
+
+
 async def test_a_client_that_does_not_come_back_stops_the_call() -> None:
     told = Told()
     async with scene(told, base={**route(), "streams": {"grace": 0}}) as on:

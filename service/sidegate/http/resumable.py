@@ -65,14 +65,14 @@ class ResumableExchange(Exchange):
             call.reply_headers.pop(PLACE, None)
             return error_reply(self._voice, error, call)
         stream.began(live)
-        live.done.add_done_callback(lambda _: self._end(live, stream, outlet))
+        live.done.add_done_callback(lambda _: self._end(live, stream, outlet, sink))
         try:
             await live.ended()
         except asyncio.CancelledError:
             sink.leave()
             stream.left()
             raise
-        event = self._end(live, stream, outlet)
+        event = self._end(live, stream, outlet, sink)
         if sink.begun:
             return await (sink.end() if event is None else sink.fail(event))
         assert live.reply is not None
@@ -85,10 +85,11 @@ class ResumableExchange(Exchange):
                 self._streams.name(call, stream, _id.decode(raw))
         return self._headers(call)
 
-    def _end(self, live: LiveCall, stream: Stream, outlet: StreamOutlet) -> bytes | None:
+    def _end(self, live: LiveCall, stream: Stream, outlet: StreamOutlet, sink: StreamSink) -> bytes | None:
         """Once: the error event, where it failed, numbered as its readers are told it."""
         assert live.reply is not None
-        error, said = live.reply.error, stream.log.last > 0
+        # A sign of life has sent the head, too: then an error can only be an event.
+        error, said = live.reply.error, stream.log.last > 0 or sink.begun
         event = None
         if error is not None and said:
             event = outlet.failure(self._voice.write_error_event(error, live.call.id))
