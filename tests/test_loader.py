@@ -96,7 +96,10 @@ class Repair(Plugin[None]):
     reruns = True
 
 class Memory(Plugin[None]):
-    replays = True
+    replays = "others"
+
+class Again(Plugin[None]):
+    replays = "retries"
 
 class Names(Plugin[None]):
     names_callers = True
@@ -377,6 +380,8 @@ def test_what_accounts_stands_once_and_not_in_an_attempt() -> None:
     [
         ("Repair", "Cost", "which may run a call several times"),
         ("Memory", "Cost", "which may answer without it"),
+        ("Again", "Names", "which would answer without knowing who calls"),
+        ("Again", "Access", "which would answer for models that a caller may not use"),
         ("Memory", "Names", "which would answer without knowing who calls"),
         ("Memory", "Access", "which would answer for models that a caller may not use"),
     ],
@@ -388,11 +393,15 @@ def test_an_order_in_which_a_plugin_is_passed_by_is_refused(outer: str, inner: s
     assert loaded({"use": f"tried_cost:{inner}"}, {"use": f"tried_cost:{outer}"}).plugins
 
 
+def test_what_accounts_may_stand_inside_what_tells_a_retry_again() -> None:
+    assert loaded({"use": "tried_cost:Again"}, {"use": "tried_cost:Cost"}).plugins
+
+
 def test_what_tells_again_is_no_attempt() -> None:
-    assert refused(attempt=({"use": "tried_cost:Memory"},)) == [
-        "pipelines.chat.attempt[0]: tried_cost:Memory belongs into the list `plugins`: "
-        "what it tells again is no attempt"
-    ]
+    (said,) = refused(attempt=({"use": "tried_cost:Memory"},))
+    where, _, why = said.partition(": ")
+    assert where == "pipelines.chat.attempt[0]"
+    assert why == "tried_cost:Memory belongs into the list `plugins`: what it tells again is no attempt"
 
 
 def test_a_plugin_that_does_not_act_on_streams_is_refused() -> None:

@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Cache(Plugin[Settings]):
     """Keeps complete answers, and tells them again to whoever asks the same."""
 
-    replays: ClassVar[bool] = True
+    replays: ClassVar[Literal["others"]] = "others"
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)

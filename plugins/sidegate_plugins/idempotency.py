@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -43,6 +43,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Idempotency(Plugin[Settings]):
     """Runs the first call with a key, and tells its reply to the others."""
+
+    replays: ClassVar[Literal["retries"]] = "retries"
 
     def __init__(self, settings: Settings, host: Host) -> None:
         super().__init__(settings, host)

@@ -261,6 +261,7 @@ class _Loading:
         wrong = self.mistakes.add
         reruns = next((outer.use for outer, each in outside if each.reruns), "")
         replays = next((outer.use for outer, each in outside if each.replays), "")
+        others = next((outer.use for outer, each in outside if each.replays == "others"), "")
         if kind == "attempt" and cls.accounts:
             wrong(place, f"{name} belongs into the list `plugins`: it prices every attempt by itself")
         elif kind == "attempt" and cls.reruns:
@@ -271,8 +272,8 @@ class _Loading:
             wrong(place, f"{name} stands in this pipeline twice: calls would be reserved twice")
         elif cls.accounts and reruns:
             wrong(place, f"{name} must stand before {reruns}, which may run a call several times")
-        elif cls.accounts and replays:
-            wrong(place, f"{name} must stand before {replays}, which may answer without it")
+        elif cls.accounts and others:
+            wrong(place, f"{name} must stand before {others}, which may answer without it")
         elif cls.names_callers and replays:
             wrong(place, f"{name} must stand before {replays}, which would answer without knowing who calls")
         elif "models" in cls.enforces and replays:

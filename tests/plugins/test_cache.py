@@ -436,6 +436,18 @@ async def test_the_least_recently_told_goes_first() -> None:
     assert [await there.ask(one), await there.ask(two)] == ["hit", "fwd=miss"]
 
 
+async def test_what_is_kept_outlives_a_reload_with_the_bounds_of_the_new_config() -> None:
+    there = Ground(keep=60)
+    await there.ask()
+    before = there.plugin
+    there.plugin = Cache(Settings(keep=30), before.host)
+    there.plugin.inherit(before)
+    there.clock.pass_by(29)
+    assert await there.ask() == "hit"
+    there.clock.pass_by(2)
+    assert await there.ask() == "fwd=miss"
+
+
 async def test_an_answer_that_is_too_large_passes_and_is_not_kept() -> None:
     there = Ground(Core("x" * 5000), max_reply_bytes=4096)
     assert [await there.ask(), await there.ask()] == ["fwd=miss", "fwd=miss"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 
 from msgspec import Struct
 
@@ -55,12 +55,13 @@ class Plugin(Generic[S]):
     reruns: ClassVar[bool] = False
     """It may await `handler` several times. What must see all of a call's runs as one, such as `cost`, stands outside
     it, and an `attempt` list has no place for it: the start says so."""
-    replays: ClassVar[bool] = False
-    """It may answer a call with what another one was told, and never await `handler`. What decides who may have an
-    answer (who names callers, who enforces models) and what accounts for calls stands outside it: the start says so."""
+    replays: ClassVar[Literal["", "retries", "others"]] = ""
+    """It may answer a call with what was told before, and never await `handler`: `retries` of the same call, or what
+    `others` were told. What decides who may have an answer (who names callers, who enforces models) stands outside it,
+    and for `others` what accounts for calls: the start says so."""
     accounts: ClassVar[bool] = False
     """It accounts for whole calls, such as `cost`: it stands once in a pipeline, in `plugins`, outside whatever
-    `reruns` or `replays`."""
+    `reruns`, or `replays` what others were told."""
     enforces: ClassVar[frozenset[Enforced]] = frozenset()
     """What it holds calls to of their caller's `Allowance`. A plugin further out knows by it (`host.enforced`) whether
     all that a key restricts is held; one in an `attempt` list does not count."""

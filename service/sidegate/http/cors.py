@@ -19,6 +19,7 @@ SENDS = frozenset(
     (
         *("accept", "accept-language", "authorization", "api-key", "content-language", "content-type"),
         *(
+            "cache-control",
             "idempotency-key",
             "last-event-id",
             "prefer",
@@ -37,7 +38,7 @@ SENDS_BEGINNING = ("anthropic-", "openai-", "x-goog-", "x-sidegate-", "x-stainle
 READS = frozenset(
     (
         *("location", "preference-applied", "ratelimit", "ratelimit-policy", "request-id", "retry-after"),
-        *("content-location", "retry-after-ms"),
+        *("age", "cache-status", "content-location", "retry-after-ms"),
     )
 )
 READS_BEGINNING = ("anthropic-ratelimit-", "x-ratelimit-", "x-request-id", "x-should-retry", "x-sidegate-", "x-vercel-")
