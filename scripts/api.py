@@ -33,7 +33,7 @@ CONFIG: Mapping[str, Any] = {
             "pipeline": "main",
             "operations": [*OPERATIONS, "realtime"],
             "resumable": True,
-            "deliveries": ["buffered", "stream", "socket"],
+            "deliveries": ["buffered", "stream", "job", "socket"],
         }
     ],
 }

@@ -86,9 +86,13 @@ class Calls:
         """Those of all gateways, oldest first; and whether that is all there are."""
         rows = self.here()
         heard = await self._signals.ask(Question("any_calls", ""), first=False)
+        complete = heard.complete
         for answer in heard.answers:
-            rows += _rows_decoder.decode(answer)
-        return sorted(rows, key=lambda row: row.id), heard.complete
+            try:
+                rows += _rows_decoder.decode(answer)
+            except msgspec.ValidationError:
+                complete = False  # of a gateway of another version
+        return sorted(rows, key=lambda row: row.id), complete
 
     async def find_any(self, wanted: str) -> InFlight | Settled:
         """One of any caller, in flight wherever, or as the ledger has it."""

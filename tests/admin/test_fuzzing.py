@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import schemathesis
 
+from sidegate.http.app import OPERATIONS
 from tests.admin.ground import KEY, Desk, administered, config
 
 EXAMPLES = 4
@@ -29,12 +30,18 @@ CHECKS = (
     "unsupported_method",
 )
 UNKNOWN = "0" * 32
+SPOKEN = {
+    "resumable": True,
+    "deliveries": ["buffered", "stream", "job", "socket"],
+    "operations": [*OPERATIONS, "realtime"],
+}
 
 
 @asynccontextmanager
 async def scene() -> AsyncIterator[Desk]:
     """A gateway with all that there is, and some of what can be asked about."""
-    async with administered(config(jobs={})) as desk:
+    made = config(jobs={}, routes=[{"name": "all", "pipeline": "main", **SPOKEN}])
+    async with administered(made) as desk:
         yield desk
 
 

@@ -20,7 +20,11 @@ from tests.admin.ground import administered, config
 from tests.tree import ROOT
 
 METHODS = {"get", "post", "put", "patch", "delete", "head"}
-SPOKEN = {"resumable": True, "deliveries": ["buffered", "stream", "socket"], "operations": [*OPERATIONS, "realtime"]}
+SPOKEN = {
+    "resumable": True,
+    "deliveries": ["buffered", "stream", "job", "socket"],
+    "operations": [*OPERATIONS, "realtime"],
+}
 WHOLE: dict[str, Any] = {
     "jobs": {},
     "routes": [

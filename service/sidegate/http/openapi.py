@@ -105,7 +105,7 @@ def _described(spec: Spec, service: Service, method: str, canonical: str) -> Ite
 
 def _of_route(spec: Spec, service: Service, route: Route, method: str, path: str) -> Iterable[tuple[str, Json]]:
     served = route.operations or ALL_OPERATIONS
-    jobs = service.jobs is not None and "jobs" in served
+    jobs = service.jobs is not None and "jobs" in served and "job" in (route.deliveries or ("job",))
     if path in GEMINI_PATHS:
         yield from gemini(spec, path, served, jobs=jobs)
     elif path in DIALECTS and method == "POST":

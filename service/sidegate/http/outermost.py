@@ -65,6 +65,10 @@ def _plain(request: web.Request, error: SidegateError) -> web.Response:
     return error_response(voice, error, request_id, reply_headers(voice, request_id, error.headers))
 
 
+_OWN = ("/v1/calls", "/v1/usage", "/v1/jobs", "/v1/streams/", "/v1/chat/ws")
+"""Where no vendor's words are spoken."""
+
+
 def _voice(path: str) -> Voice:
     """The words of a path that nobody serves: those of the vendor whose path it most looks like."""
     if path.startswith("/admin/"):
@@ -75,6 +79,6 @@ def _voice(path: str) -> Voice:
         return DIALECTS["anthropic.messages"]
     if "/api/chat" in path or "/api/completion" in path:
         return DIALECTS["ai_sdk.ui_messages"]
-    if "/v1/calls" in path or "/v1/usage" in path or "/v1/jobs" in path or "/v1/" not in path:
+    if any(own in path for own in _OWN) or "/v1/" not in path:
         return Own()
     return DIALECTS["openai.chat"]
