@@ -63,7 +63,8 @@ def _joined(first: Part, then: Part) -> Part | None:
             return replace(first, text=first.text + then.text)
         case RefusalText(), RefusalText():
             return replace(first, text=first.text + then.text)
-        case ToolCall(), ToolCall():
+        # Some providers put several calls into one block.
+        case ToolCall(), ToolCall() if then.id in (None, first.id) or first.id is None:
             return replace(
                 first,
                 arguments=first.arguments + then.arguments,
