@@ -10,8 +10,9 @@ import pytest
 
 from sidegate.wire.dialect import Fields
 from tests.across.ground import CLIENTS, PROVIDERS, Across, Answer, across
-from tests.across.test_recorded import RECORDED, Case, counted, folder, of_provider, plays
+from tests.across.test_recorded import RECORDED, counted, of_provider, plays
 from tests.wire.asking import asked
+from tests.wire.recordings import Case, folder
 from tests.wire.saying import Said, said
 
 CACHE: Mapping[str, Any] = {"use": "cache"}
