@@ -302,6 +302,7 @@ def test_serve_reads_the_config_and_says_where_it_listens(
     assert ran.err.splitlines() == [
         "warning: providers.local: has no api_key; calls are sent without one",
         f"Sidegate {sidegate.__version__} is ready: http://127.0.0.1:1  (metrics and health: http://127.0.0.1:2)",
+        "  console: http://127.0.0.1:2/console",
         "  a plugin says this",
         "",
         "Try it:",

@@ -32,7 +32,7 @@ def config(*, callers: tuple[str, ...] = ("ann", "bob"), key: str = KEY, **rest:
         admin={"port": 0, **({"key": key} if key else {})},
         **rest,
     )
-    made["providers"]["slow"] = {"dialect": "demo", "settings": {"tokens_per_second": 5, "first_token": 0}}
+    made["providers"]["slow"] = {"dialect": "demo", "settings": {"tokens_per_second": 1, "first_token": 0}}
     made["models"]["slow"] = {"provider": "slow", "model": "demo"}
     return made
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from sidegate.testing import Exchange, demo_config, gateway, scripted
 from tests.console.ground import KEY, config
@@ -98,6 +99,12 @@ async def test_what_is_wrong_is_said_in_the_words_of_the_dialect(http: aiohttp.C
             assert (reply.status, (await reply.json())["type"]) == (400, "error")
         async with http.post(base + "/v1/nothing", json={}, headers=headers) as reply:
             assert reply.status == 404
+        for path in ("//evil.example/v1/messages", "/../usage", "/%2e%2e/keys"):
+            url = URL(base + path, encoded=True)
+            async with http.post(
+                url, json={"model": "demo", "max_tokens": 5, "messages": MESSAGES}, headers=headers
+            ) as reply:
+                assert reply.status == 404, path
         async with http.get(base + "/v1/models", headers=headers) as reply:
             assert reply.status == 405
 

@@ -20,12 +20,21 @@ def lines(gateway: Gateway) -> list[str]:
     said = [f"Sidegate {__version__} is ready: {', '.join(gateway.urls)}"]
     if gateway.admin_urls:
         said[0] += f"  (metrics and health: {', '.join(gateway.admin_urls)})"
+        said += _console(gateway)
     said += [f"  {told}" for told in gateway.service.told]
     model = next((name for name in gateway.service.catalogue.names), None)
     # Through TLS, `curl` would need to be told whom to trust, and perhaps who asks.
     if model is not None and gateway.settings.listen.tls is None:
         said += ["", "Try it:", *_curl(gateway.url, model, Path(gateway.settings.state) / FIRST_KEY)]
     return said
+
+
+def _console(gateway: Gateway) -> list[str]:
+    """Where a browser finds it: not through a Unix socket, and not where nobody may administer."""
+    admin = gateway.settings.admin
+    if admin is None or not (admin.key or admin.loopback):
+        return []
+    return [f"  console: {url}/console" for url in gateway.admin_urls if url.startswith("http")]
 
 
 def _curl(url: str, model: str, key: Path) -> list[str]:

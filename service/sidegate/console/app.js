@@ -94,9 +94,12 @@ promptBy((why) => new Promise((given) => {
     say(problem, why);
     value.value = "";
     dialog.oncancel = (event) => event.preventDefault();
+    // Browsers let it be closed all the same; without the key there is nothing behind it.
+    dialog.onclose = () => dialog.showModal();
     document.getElementById("key-form").onsubmit = (event) => {
         event.preventDefault();
         if (!value.value.trim()) return;
+        dialog.onclose = null;
         dialog.close();
         given(value.value.trim());
         value.value = "";

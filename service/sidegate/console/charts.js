@@ -114,7 +114,8 @@ class Chart {
     }
 
     #tell() {
-        if (!this.details.open || this.#given === null) return;
+        // Who reads it by the keyboard is not to lose the place: it waits.
+        if (!this.details.open || this.#given === null || this.table.contains(document.activeElement)) return;
         const [places, ...rows] = this.#given;
         const shown = places.map((place, at) => ({ place, at })).slice(-TABLE_ROWS).reverse();
         const columns = this.series.map((each, series) => ({

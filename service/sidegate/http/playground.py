@@ -40,7 +40,7 @@ def add_playground(app: web.Application, service: Service) -> None:
 
 
 def as_client(request: web.Request) -> web.Request:
-    """The request as a client would have sent it."""
+    """The request as a client would have sent it. Raises 404 for what is no path."""
     headers = CIMultiDict(request.headers)
     given = headers.getall(CLIENT_AUTHORIZATION, [])
     for name in {name for name in headers if name.lower().startswith("sec-fetch-")}.union(_OF_THE_PAGE):
@@ -48,5 +48,8 @@ def as_client(request: web.Request) -> web.Request:
     for value in given:
         headers.add("Authorization", value)
     path = request.rel_url.raw_path.removeprefix(PATH)
+    if path.startswith("//"):
+        # Would be read as the name of a host.
+        raise web.HTTPNotFound
     target = f"{path}?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else path
     return request.clone(rel_url=target, headers=headers)

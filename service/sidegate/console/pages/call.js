@@ -20,27 +20,29 @@ export async function showCall({ page, heading, rest, signal }) {
         problem.textContent = why;
     };
     fill(page, element("p", { class: "row" }, [element("a", { href: "#/calls" }, "All calls"), element("code", {}, id)]), problem, place);
-    let stop = null;
+    const now = element("div");
     const look = async () => {
         const found = await ask(`/admin/calls/${encodeURIComponent(id)}`, { signal });
         if (found.state !== "in_flight") return void fill(place, over(found));
-        stop ??= stopButton(found, report, () => look());
-        fill(place, flying(found, stop));
+        // Once: what is asked for again each second takes the focus from nobody.
+        if (!now.isConnected) fill(place, running(stopButton(found, report, () => look()), now));
+        fill(now, flying(found));
         setTimeout(() => signal.aborted || look().catch((error) => report(error.message)), AGAIN_MS);
     };
     await look();
 }
 
-function flying(row, stop) {
-    return element("section", { class: "sheet" }, [
-        element("div", { class: "row spread" }, [tag("in_flight"), stop]),
-        facts([
-            ["Caller", row.caller], ["Model", row.model], ["Provider", row.provider ?? "–"], ["Route", row.route],
-            ["Dialect", row.dialect], ["Delivery", row.delivery], ["Began", when(row.started_at)], ["For", span(row.duration)],
-            ["First token", span(row.first_token) ?? "–"], ["Attempts", count(row.attempts)],
-            ["Input tokens", known(count(row.input_tokens))], ["Output tokens", known(count(row.output_tokens))],
-            ["Cost so far", amount(row.cost_nano_usd)],
-        ]),
+function running(stop, now) {
+    return element("section", { class: "sheet", "aria-label": "In flight" }, [element("div", { class: "row spread" }, [tag("in_flight"), stop]), now]);
+}
+
+function flying(row) {
+    return facts([
+        ["Caller", row.caller], ["Model", row.model], ["Provider", row.provider ?? "–"], ["Route", row.route],
+        ["Dialect", row.dialect], ["Delivery", row.delivery], ["Began", when(row.started_at)], ["For", span(row.duration)],
+        ["First token", span(row.first_token) ?? "–"], ["Attempts", count(row.attempts)],
+        ["Input tokens", known(count(row.input_tokens))], ["Output tokens", known(count(row.output_tokens))],
+        ["Cost so far", amount(row.cost_nano_usd)],
     ]);
 }
 
