@@ -30,8 +30,8 @@ from msgspec.structs import replace
 from sidegate.cli import main
 from sidegate.commands.usage_table import lines
 from sidegate.errors import BadRequest, SidegateError
-from sidegate.ledger import report_file, sqlite_database
 from sidegate.ledger import asking as asking_module
+from sidegate.ledger import report_file, sqlite_database
 from sidegate.ledger.database import Database, Interrupted, Unavailable
 from sidegate.ledger.opening import open_database
 from sidegate.ledger.report import MAX_ROWS, Key, Report, Sums, run

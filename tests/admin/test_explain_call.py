@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from sidegate import cli
 from sidegate.commands.explain_table import lines, time
@@ -126,3 +127,21 @@ def test_what_a_client_chose_does_not_command_the_terminal() -> None:
 )
 def test_a_time_has_the_unit_that_fits(seconds: float, said: str) -> None:
     assert time(seconds) == said
+
+
+@pytest.mark.parametrize("how", ["unix", "tls"])
+async def test_it_asks_where_the_gateway_listens(how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through a Unix socket, and over TLS with the gateway's own certificate."""
+    admin: dict[str, Any] = {"unix": {"path": str(tmp_path / "admin.sock")}, "key": KEY}
+    if how == "tls":
+        authority = trustme.CA()
+        authority.issue_cert("gateway.example").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "own.pem"))
+        admin = {"port": 0, "key": KEY, "tls": {"certificate": str(tmp_path / "own.pem")}}
+    async with administered({**config(), "admin": admin}) as desk:
+        id = await desk.says()
+        if how == "tls":
+            admin["port"] = int(desk.running.admin_url.rpartition(":")[2])
+        path = tmp_path / "sidegate.json"
+        path.write_text(json.dumps({**config(), "admin": admin}))
+        assert await asyncio.to_thread(cli.main, ["explain", str(path), "--call", id]) == 0
+    assert capsys.readouterr().out.startswith(f"call {id}: ")
