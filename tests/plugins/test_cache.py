@@ -39,7 +39,7 @@ from sidegate.contract import (
 from sidegate.contract.call import Asked
 from sidegate.errors import Refusal
 from sidegate.pipeline import chain
-from sidegate.testing import MISBEHAVIOURS, Script, answering, gateway
+from sidegate.testing import MISBEHAVIOURS, PLUGIN_CHECKS, Script, answering, check_plugin, gateway
 from sidegate_plugins._cache_key import key_of
 from sidegate_plugins._cache_parts import folded
 from sidegate_plugins._cache_stored import pack, unpack
@@ -169,6 +169,11 @@ def _counts(running: Any) -> dict[str, int]:
             if sample.name == "sidegate_plugin_cache_calls_total":
                 found[sample.labels["result"]] = int(sample.value)
     return found
+
+
+@pytest.mark.parametrize("check", PLUGIN_CHECKS)
+async def test_it_keeps_the_contract(check: str) -> None:
+    await check_plugin(check, Cache, Settings())
 
 
 # --- money ------------------------------------------------------------------------------------------------------------
