@@ -157,7 +157,7 @@ class _Reader:
 
     def _repeated(self, node: _Node) -> _Node:
         found = _REPEAT.match(self._source, self._place)
-        if found is None or found[0] in ("{}", "{,}"):
+        if found is None or found[0] == "{}":
             return node
         self._place = found.end()
         lazy = self._source.startswith("?", self._place)

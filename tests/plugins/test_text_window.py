@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidegate.errors import Refusal
@@ -25,6 +25,9 @@ OWN = [
     r"(?:ab|abc|b){1,5}d",
     r"(?:fo|ba)+d",
     r"x.*?y",
+    r"a{,}b",
+    r"a{}|1{2}",
+    r"(?m)^[]a]|b$",
     r"(?<=key=)\S+",
     r"foo(?=bar)",
     r"end$",
@@ -58,7 +61,7 @@ def fed(window: Window | JsonWindow, parts: list[str]) -> str:
     return "".join([*map(window.feed, parts), window.flush()])
 
 
-alike = st.text(st.sampled_from('abcdfoxybarkey=@ .-12349"\\nK\nllAénd$'), max_size=60)
+alike = st.text(st.sampled_from('abcdfoxybarkey=@ .-12349"\\nK\nllAénd$]{}'), max_size=60)
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijkl"
 SAMPLES = [
     "bob@example.com", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "+49 (30) 123456", "10.0.0.1",
@@ -263,3 +266,38 @@ def test_known_patterns(text: str, found: str | None) -> None:
 def test_a_private_key_is_found_whole() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIE" * 400 + "\n-----END RSA PRIVATE KEY-----"
     assert rewritten(f"x {key} y", ALL, lambda number, _: NAMES[number]) == "x private_key y"
+
+
+# --- any expression ---------------------------------------------------------------------------------------------------
+
+ATOMS = ["a", "b", "c", r"\w", "[ab]", "[^a]", ".", r"\s", " ", r"(?<=a)", "(?<!b)", r"\b", r"\B", "$", "^"]
+REPEATS = ["", "", "", "", "", "?", "{1,2}", "{2}", "+?", "{,3}", "*"]
+groups = st.sampled_from(["(?:%s)", "(%s)", "(?i:%s)", "(?=%s)", "(?!%s)"])
+
+
+def sequences(atoms: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    item = st.tuples(atoms, st.sampled_from(REPEATS)).map("".join)
+    return st.lists(st.lists(item, min_size=1, max_size=4).map("".join), min_size=1, max_size=2).map("|".join)
+
+
+expressions = sequences(
+    st.recursive(
+        st.sampled_from(ATOMS),
+        lambda inner: st.tuples(groups, sequences(inner)).map(lambda both: both[0] % both[1]),
+        max_leaves=4,
+    )
+)
+
+
+@given(expression=expressions, texts=st.lists(st.text("abcA \n", max_size=14), min_size=4, max_size=4))
+@settings(deadline=None, max_examples=100)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_any_expression_finds_what_it_finds_wherever_a_text_is_cut(expression: str, texts: list[str]) -> None:
+    try:
+        patterns = Patterns([parsed(expression)])
+    except ValueError:
+        assume(False)
+    for text in texts:
+        expected = re.sub(expression, lambda found: marked(0, found[0]), text)
+        assert fed(Window(patterns, marked), [text]) == expected
+        assert fed(Window(patterns, marked), list(text)) == expected
