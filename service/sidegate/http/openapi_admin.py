@@ -123,7 +123,7 @@ def _metrics(spec: Spec) -> Json:
 
 
 def _reload(spec: Spec) -> Json:
-    return _asks("reload", "Read the config again", shapes.Reloaded, errors=(409, 422))(spec)
+    return _asks("reload", "Read the config again", shapes.Reloaded, errors=(409, 422, 503))(spec)
 
 
 def _page(spec: Spec) -> Json:
