@@ -36,7 +36,8 @@ _LASTED: dict[Dialect, str] = {
 _ABANDON = """UPDATE calls SET state = 'unknown', status = 500, ending = 'failed', error = :error, settled_at = :now,
     duration = {lasted} WHERE state = 'reserved' AND owner = :owner"""
 _UNSETTLED = """SELECT count(*) FROM (SELECT id FROM calls WHERE state = 'unknown' AND reconciled IS NULL
-    UNION SELECT calls.id FROM holds JOIN calls ON calls.id = holds.call_id WHERE calls.state <> 'reserved') AS waiting"""
+    UNION SELECT calls.id FROM holds JOIN calls ON calls.id = holds.call_id
+    WHERE calls.state <> 'reserved') AS waiting"""
 _SEEN = "(SELECT seen_at FROM owners WHERE id = :owner)"
 
 
