@@ -39,6 +39,18 @@ async def test_after_a_reload_what_is_told_is_of_the_config_in_force(tmp_path: P
         assert len((await desk.asks(f"/admin/calls/{await desk.says()}/trail"))["plugins"]) == 3
 
 
+async def test_a_call_that_outlives_its_config_has_the_plugins_it_met(tmp_path: Path) -> None:
+    before = config({"use": "log"}, state=str(tmp_path), listen={"port": 0})
+    async with administered(before) as desk, desk.streaming() as stream:
+        after = config(state=str(tmp_path), listen={"port": 0})
+        await desk.running.gateway.reload("test", lambda: read_mapping(after, {}, tmp_path))
+        id = stream.headers["x-request-id"]
+        await desk.asks(f"/admin/calls/{id}", method="DELETE")
+        found = await desk.asks(f"/admin/calls/{id}/trail")
+        assert [each["name"] for each in found["plugins"]] == ["api_key", "cost", "log"]
+        assert found["ending"] == "cancelled"
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 

@@ -150,7 +150,7 @@ def _told(kept: _Kept) -> Trail:
     first = kept.first_token
     attempts = tuple([_attempt(kept, attempt) for attempt in kept.attempts])
     tried = sum(attempt.seconds for attempt in attempts)
-    own = sum(kept.plugin_seconds.get(name, 0.0) for name in kept.names.plugins)
+    own = sum(own for name, own in kept.plugin_seconds.items() if name not in kept.names.attempt)
     return Trail(
         call=kept.call,
         route=kept.route,
@@ -158,13 +158,19 @@ def _told(kept: _Kept) -> Trail:
         ending=kept.ending,
         status=kept.status,
         error=None if kept.code is None else TrailError(code=kept.code, plugin=kept.plugin),
-        plugins=tuple([_plugin(kept, name) for name in (*kept.names.plugins, *kept.names.attempt)]),
+        plugins=tuple([_plugin(kept, name) for name in _every(kept)]),
         attempts=attempts,
         total_seconds=kept.seconds,
         first_token_seconds=None if first is None else max(0.0, first - kept.started),
         attempt_seconds=tried,
         other_seconds=max(0.0, kept.seconds - tried - own),
     )
+
+
+def _every(kept: _Kept) -> list[str]:
+    """Those of its pipeline, and those it has met besides: it began with a config that is no longer in force."""
+    names = [*kept.names.plugins, *kept.names.attempt]
+    return names + [name for name in kept.plugin_seconds if name not in names]
 
 
 def _attempt(kept: _Kept, attempt: Attempt) -> AttemptTrail:
