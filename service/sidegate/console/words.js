@@ -31,8 +31,8 @@ export function rough(value) {
 export function span(seconds) {
     if (seconds === null || seconds === undefined) return null;
     if (seconds === 0) return "0 s";
-    if (seconds < 0.001) return `${ROUGH.format(seconds * 1e6)} µs`;
-    if (seconds < 1) return `${ROUGH.format(seconds * 1e3)} ms`;
+    if (seconds < 0.0009995) return `${ROUGH.format(seconds * 1e6)} µs`;
+    if (seconds < 0.9995) return `${ROUGH.format(seconds * 1e3)} ms`;
     if (seconds < 60) return `${ROUGH.format(seconds)} s`;
     const [large, small, size] = UNITS.find(([, , each]) => seconds >= each);
     const rest = Math.floor((seconds % size) / (size === 60 ? 1 : size === 3600 ? 60 : 3600));
