@@ -55,7 +55,7 @@ class Spans:
 
     def close(self) -> None:
         """Send what waits, and end the thread. Blocks: not for the loop."""
-        self._processor.shutdown()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
 
     def add(
         self,
