@@ -188,7 +188,8 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
         ),
         "jwt": Known(_APART + r"eyJ[\w-]{10,512}\.eyJ[\w-]{10,2048}\.[\w-]{10,1024}"),
         "private_key": Known(
-            r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----[^-]{64,3900}-----END [A-Z ]{0,24}PRIVATE KEY-----"
+            r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----[^-]{64,3900}"
+            r"-----END (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----"
         ),
     }
 )

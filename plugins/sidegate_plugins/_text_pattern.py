@@ -16,8 +16,8 @@ from functools import cache
 MOST = 256
 """What `*` and `+` stand for at most."""
 MOST_REACH = 4096
-MOST_STEPS = 4096
-"""Ways in which one place of a text may be read before it is given up."""
+MOST_STEPS = 16_384
+"""Characters that may be looked at, one way of reading after the other, before one place of a text is given up."""
 
 _REPEAT = re.compile(r"\*|\+|\?|\{(?P<least>\d*)(?P<open>,(?P<most>\d*))?\}")
 _FLAGS = re.compile(r"\(\?([ims]+)\)")
@@ -40,6 +40,7 @@ class _Node:
     reach: int = 1
     """Characters from its begin that may be looked at."""
     steps: int = 1
+    """Ways to read it, where it ends at one place."""
     chars: frozenset[str] = frozenset()
     """Characters it may hold, of the sample."""
     first: frozenset[str] | None = None
@@ -48,6 +49,8 @@ class _Node:
     """Those of what it may end with sooner or later."""
     ends: int = 0
     """In how many ways besides one it may end."""
+    work: int = 1
+    """Characters that may be looked at to read it in all ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def parsed(source: str) -> Pattern:
         raise ValueError("may match the empty text")
     if node.reach > MOST_REACH:
         raise ValueError(f"may reach {node.reach} characters far, and {MOST_REACH} is the most: bound its repeats")
-    if node.steps > MOST_STEPS:
+    if max(node.steps, node.work) > MOST_STEPS:
         raise ValueError("may take too long: its repeats can share a text in too many ways; bound or part them")
     scope = f"?{flags[1]}:" if flags else "?:"
     return Pattern(f"({scope}{node.full})", f"({scope}{node.begun})", node.high, node.reach, reader.behind)
@@ -109,6 +112,7 @@ class _Reader:
             first=_first(found),
             tail=_union(node.tail for node in found),
             ends=max(node.ends for node in found),
+            work=sum(node.work for node in found),
         )
 
     def _sequence(self) -> _Node:
@@ -179,6 +183,7 @@ class _Reader:
             node.first if least else None,
             node.tail,
             most - least + node.ends,
+            most * node.work,
         )
 
 
@@ -202,10 +207,11 @@ def _steps(node: _Node, most: int) -> int:
 def _joined(items: list[_Node]) -> _Node:
     if not items:
         return _Node("", _NEVER, reach=0)
-    width, reach, steps = 0, 0, 1
+    width, reach, steps, work = 0, 0, 1, 0
     for number, item in enumerate(items):
         reach = max(reach, width + item.reach)
         width += item.high
+        work += steps * item.work
         steps *= item.steps
         if item.ends and number + 1 < len(items) and not item.tail.isdisjoint(_next(items[number + 1 :])):
             steps *= item.ends + 1
@@ -223,6 +229,7 @@ def _joined(items: list[_Node]) -> _Node:
         said[0].first if said else None,
         _union(item.tail for item in said[last:]),
         sum(item.ends for item in said[last:]),
+        work,
     )
 
 

@@ -196,6 +196,7 @@ def test_text_may_go_on_after_other_content() -> None:
         ("(?:a{1,9}){1,9}b", "may take too long"),
         (r"(?:a|a){1,20}b", "may take too long"),
         (r"\s*\s*\s*x", "may take too long"),
+        (r"\w+\s*\w+!", "may take too long"),
         (r"(?:\w+\.)+x", "characters far"),
     ],
 )
