@@ -43,7 +43,7 @@ class Kitchen:
             tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
             tool.chmod(0o755)
         paths = os.pathsep.join(str(ROOT / part) for part in ("service", "plugins"))
-        self._environ = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": paths}
+        self.environ = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": paths}
 
     def write(self, name: str, text: str) -> None:
         (self._folder / name).write_text(self._here(text))
@@ -60,7 +60,7 @@ class Kitchen:
         done = subprocess.run(
             ["sh", "-e", "-c", self._here(text)],
             cwd=self._folder,
-            env=self._environ,
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -82,7 +82,7 @@ class Kitchen:
         process = subprocess.Popen(
             words[len(given) :],
             cwd=self._folder,
-            env={**self._environ, **given},
+            env={**self.environ, **given},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
