@@ -88,3 +88,9 @@ def test_what_cannot_be_delivered_is_a_mistake_in_the_config(said: Any, jobs: An
     routes = [{"name": "r", "pipeline": "main", **said}]
     found = mistakes({**config("http://127.0.0.1:1"), "routes": routes, "jobs": jobs})
     assert any(word in line for line in found), found
+
+
+def test_conversations_of_several_workers_are_a_mistake_in_the_config() -> None:
+    routes = [{"name": "r", "pipeline": "main", "deliveries": ["socket"]}]
+    found = mistakes({**config("http://127.0.0.1:1"), "routes": routes, "workers": 2})
+    assert any("routes[0].deliveries" in line and "one process" in line for line in found)

@@ -11,6 +11,8 @@ def delivery_mistakes(settings: Settings, route: Route) -> Iterator[tuple[str, s
     """Each with the setting of the route that is wrong."""
     if "job" in route.deliveries and settings.jobs is None:
         yield "deliveries", "jobs are off: set `jobs`"
+    if "socket" in route.deliveries and settings.workers > 1:
+        yield "deliveries", "a conversation is in the memory of one process: `socket` needs `workers: 1`"
     if route.job_after and (settings.jobs is None or (route.deliveries and "job" not in route.deliveries)):
         yield "job_after", "there are no jobs here: set `jobs`, and list `job` in `deliveries`"
     if route.resumable and route.deliveries and "stream" not in route.deliveries:
