@@ -27,6 +27,7 @@ CONFIG: Mapping[str, Any] = {
     "models": {"demo": {"provider": "demo"}},
     "pipelines": {"main": {}},
     "jobs": {},
+    "listen": {"openapi": True},
     "routes": [
         {
             "name": "all",

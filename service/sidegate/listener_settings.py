@@ -104,6 +104,9 @@ class CallListener(Listener, frozen=True, kw_only=True):
     cors: Annotated[
         Cors | None, Meta(description="Lets pages of other origins call, from browsers; null for none.")
     ] = None
+    openapi: Annotated[
+        bool, Meta(description="Describe itself at `/openapi.json`, to whoever asks, without a key.")
+    ] = False
 
 
 class Admin(Listener, frozen=True, kw_only=True):

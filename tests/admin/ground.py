@@ -23,7 +23,8 @@ def config(*plugins: Mapping[str, Any], **rest: Any) -> dict[str, Any]:
     """Callers ann and bob, priced; `slow` is a model that takes its time."""
     keys = [{"name": name, "digest": sha256(name.encode()).hexdigest(), "team": "blue"} for name in CALLERS]
     base = [{"use": "api_key", "settings": {"keys": keys}}, {"use": "cost", "settings": {"prices": PRICES}}]
-    made = demo_config(*base, *plugins, admin={"port": 0, "key": KEY}, **rest)
+    listen = {"port": 0, "openapi": True}
+    made = demo_config(*base, *plugins, **{"admin": {"port": 0, "key": KEY}, "listen": listen, **rest})
     made["providers"]["slow"] = SLOW
     made["models"]["slow"] = {"provider": "slow", "model": "demo"}
     return made

@@ -25,7 +25,9 @@ SPOKEN = {
     "deliveries": ["buffered", "stream", "job", "socket"],
     "operations": [*OPERATIONS, "realtime"],
 }
+OPEN = {"port": 0, "openapi": True}
 WHOLE: dict[str, Any] = {
+    "listen": OPEN,
     "jobs": {},
     "routes": [
         {"name": "a", "prefix": "/a", "pipeline": "main"},
@@ -140,13 +142,21 @@ async def test_it_says_which_key_is_needed(http: aiohttp.ClientSession) -> None:
             assert reply.status == 200
             found = await reply.json()
         assert [list(each) for each in found["security"]] == [["bearer"], ["x-api-key"], ["x-goog-api-key"]]
-    async with gateway(demo_config()) as running, http.get(running.url + "/openapi.json") as reply:
+    async with gateway(demo_config(listen=OPEN)) as running, http.get(running.url + "/openapi.json") as reply:
         assert (await reply.json())["security"] == []
+
+
+async def test_clients_are_shown_it_only_where_the_config_says_so(http: aiohttp.ClientSession) -> None:
+    async with gateway(demo_config()) as running, http.get(running.url + "/openapi.json") as reply:
+        assert reply.status == 404
 
 
 async def test_only_what_the_config_serves_is_described(http: aiohttp.ClientSession) -> None:
     routes = [{"name": "r", "prefix": "/team", "pipeline": "main", "operations": ["chat"]}]
-    async with gateway(demo_config(routes=routes)) as running, http.get(running.url + "/openapi.json") as reply:
+    async with (
+        gateway(demo_config(routes=routes, listen=OPEN)) as running,
+        http.get(running.url + "/openapi.json") as reply,
+    ):
         paths = set((await reply.json())["paths"])
     assert "/team/v1/chat/completions" in paths
     assert "/team/v1beta/models/{model}:generateContent" in paths

@@ -57,7 +57,8 @@ def make_app(service: Service) -> web.Application:
     if service.settings.listen.cors is None:
         app[SHORTCUTS] = shortcuts
     add_health(app, service)
-    add_openapi(app, service, admin=False)
+    if service.settings.listen.openapi:
+        add_openapi(app, service, admin=False)
     return app
 
 
