@@ -124,6 +124,20 @@ async def test_a_call_is_settled_once(store: Store) -> None:
     assert (found[0].cost_nano_usd, len(found[1])) == (12_345, 2)
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 32, 45])
+async def test_one_that_was_settled_before_leaves_the_others_of_its_batch_alone(store: Store, count: int) -> None:
+    async with open_at(store, batch_seconds=60.0) as ledger:
+        ledger.settle(*a_call("c0"))
+        await ledger.flush()
+        for number in range(count):
+            ledger.settle(a_row(f"c{number}", cost_nano_usd=number), (an_attempt(f"c{number}", 3),))
+        await ledger.flush()
+    rows = store.rows("SELECT id, cost_nano_usd FROM calls")
+    assert sorted(rows) == sorted([("c0", 12_345), *((f"c{number}", number) for number in range(1, count))])
+    tried = store.rows("SELECT call_id, number FROM attempts")
+    assert sorted(tried) == sorted([("c0", 1), ("c0", 2), *((f"c{number}", 3) for number in range(1, count))])
+
+
 async def test_a_reservation_becomes_its_settlement(store: Store) -> None:
     async with open_at(store) as ledger:
         ledger.settle(a_row("c1", state="reserved", cost_nano_usd=None), ())

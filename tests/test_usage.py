@@ -41,7 +41,7 @@ from sidegate.ledger.reporter import MAX_ASKED, Reporter, report_from
 from sidegate.ledger.rows import CallRow
 from sidegate.ledger.sqlite_database import SqliteDatabase
 from sidegate.ledger.sqlite_file import open_file
-from sidegate.ledger.sqlite_rows import write
+from sidegate.ledger.sqlite_rows import settle
 from tests.servers.postgres import Postgres
 from tests.stores import KINDS, Store, empty, fill
 
@@ -480,7 +480,7 @@ def test_a_report_is_read_beside_a_writer_and_after_it(tmp_path: Path) -> None:
     ledger_at(path, [a_call(1)])
     with closing(open_file(path)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        write(writer, (a_call(2), ()))
+        settle(writer, [(a_call(2), ())])
         assert report_from(url, query, lambda: False).totals.calls == 1
         writer.execute("COMMIT")
         assert report_from(url, query, lambda: False).totals.calls == 2

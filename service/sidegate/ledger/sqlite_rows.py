@@ -1,63 +1,140 @@
-"""Rows to and from SQLite's columns. Times are UTC text of fixed width, so that they sort; tags are a JSON array."""
+"""Rows to SQLite's columns. Times are UTC text of fixed width, so that they sort; tags are a JSON array.
+
+Many rows go in one statement: it is stepped once, and while SQLite works the event loop has Python to itself. Row by
+row the two threads would take it from each other at every row.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import astuple
 
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled, stamp
 
+_SIZES = (32, 8, 1)
+"""Rows to a statement. Few sizes, so that each statement is prepared once; SQLite binds 32,766 values at most."""
 
-def _insert(table: str, row: type[Struct]) -> str:
-    fields = row.__struct_fields__
-    return f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({', '.join('?' * len(fields))})"
+Columns = list[Any]
+Item = TypeVar("Item")
 
 
-_PLAIN = frozenset((str, int, float, bool, type(None)))
+class _Insert(NamedTuple):
+    """A statement for any number of rows."""
+
+    into: str
+    row: str
+    conflict: str
+
+    @classmethod
+    def of(cls, table: str, fields: Sequence[str], conflict: str) -> _Insert:
+        return cls(f"INTO {table} ({', '.join(fields)}) VALUES ", f"({', '.join('?' * len(fields))})", conflict)
+
+
 _CALL = CallRow.__struct_fields__
-_INSERT_CALL = (
-    _insert("calls", CallRow)
-    + " ON CONFLICT (id) DO UPDATE SET "
+_ATTEMPT = AttemptRow.__struct_fields__
+_SETTLE_CALL = _Insert.of(
+    "calls",
+    _CALL,
+    " ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _CALL if name != "id")
     # A call that was given up for dead while its process only stood still (a suspended machine) is settled after all.
-    + " WHERE calls.state = 'reserved' OR (calls.state = 'unknown' AND calls.error = 'gateway_killed')"
+    + " WHERE calls.state = 'reserved' OR (calls.state = 'unknown' AND calls.error = 'gateway_killed')",
 )
-_OPEN_CALL = f"""INSERT INTO calls ({", ".join(_CALL)}, owner) VALUES ({"?, " * len(_CALL)}?)
-    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider WHERE calls.state = 'reserved'"""
-_INSERT_ATTEMPT = _insert("attempts", AttemptRow)
-_SETTLE_ATTEMPT = _INSERT_ATTEMPT.replace("INSERT", "INSERT OR REPLACE", 1)
-_OPEN_ATTEMPT = _INSERT_ATTEMPT + " ON CONFLICT DO NOTHING"
+_OPEN_CALL = _Insert.of(
+    "calls",
+    (*_CALL, "owner"),
+    " ON CONFLICT (id) DO UPDATE SET provider = excluded.provider WHERE calls.state = 'reserved'",
+)
+_SETTLE_ATTEMPT = _Insert.of(
+    "attempts",
+    _ATTEMPT,
+    " ON CONFLICT (call_id, number) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _ATTEMPT if name not in ("call_id", "number")),
+)
+_OPEN_ATTEMPT = _Insert.of("attempts", _ATTEMPT, " ON CONFLICT DO NOTHING")
+
+_TAGS, _STARTED, _SETTLED = (_CALL.index(name) for name in ("tags", "started_at", "settled_at"))
+_TRIED = _ATTEMPT.index("started_at")
 
 
-def opened(connection: sqlite3.Connection, rows: Settled, owner: str) -> None:
-    """Within a transaction: a call opens an attempt in the name of `owner`. One that is over stays as it is."""
-    call, attempts = rows
-    if connection.execute(_OPEN_CALL, [*_columns(call), owner]).rowcount == 1:
-        connection.executemany(_OPEN_ATTEMPT, [_columns(attempt) for attempt in attempts])
+def opened(connection: sqlite3.Connection, calls: Sequence[Settled], owner: str) -> None:
+    """Within a transaction: calls open an attempt each, in the name of `owner`. What is over stays as it is."""
+
+    def columns(call: CallRow) -> Columns:
+        return [*_call(call), owner]
+
+    for some in _sized(calls):
+        _write(connection, some, _OPEN_CALL, columns, _OPEN_ATTEMPT)
 
 
-def write(connection: sqlite3.Connection, rows: Settled) -> bool:
-    """Within a transaction: settle a call. One that is settled already stays as it is; gives whether this one was not.
+def settle(connection: sqlite3.Connection, calls: Sequence[Settled]) -> set[str]:
+    """Within a transaction: settle calls. What is settled already stays as it is; gives the ids of the others.
 
-    What was written of its attempts when they were opened is among those it has now.
+    What was written of their attempts when they were opened is among those they have now.
     """
-    call, attempts = rows
-    if connection.execute(_INSERT_CALL, _columns(call)).rowcount != 1:
-        return False
-    connection.executemany(_SETTLE_ATTEMPT, [_columns(attempt) for attempt in attempts])
-    return True
+    taken: set[str] = set()
+    for some in _sized(calls):
+        taken |= _write(connection, some, _SETTLE_CALL, _call, _SETTLE_ATTEMPT)
+    return taken
 
 
-def _columns(row: Struct) -> list[Any]:
-    return [value if type(value) in _PLAIN else _column(value) for value in astuple(row)]
+def _write(
+    connection: sqlite3.Connection,
+    rows: Sequence[Settled],
+    into: _Insert,
+    columns: Callable[[CallRow], Columns],
+    attempts: _Insert,
+) -> set[str]:
+    """All of them; those that are not taken leave their attempts out. Gives the ids of the others."""
+    if len(rows) > 1:
+        connection.execute("SAVEPOINT rows")
+    taken = _insert(connection, into, [columns(call) for call, _ in rows])
+    if len(rows) > 1:
+        if taken != len(rows):
+            connection.execute("ROLLBACK TO rows")
+        connection.execute("RELEASE rows")
+    if taken != len(rows):
+        # Which of them is not said: so once more, one by one.
+        alone = [] if len(rows) == 1 else rows
+        return set().union(*(_write(connection, [row], into, columns, attempts) for row in alone))
+    for some in _sized([_attempt(attempt) for _, tried in rows for attempt in tried]):
+        _insert(connection, attempts, some)
+    return {call.id for call, _ in rows}
 
 
-def _column(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return stamp(value)
-    return msgspec.json.encode(value).decode() if value else "[]"
+def _insert(connection: sqlite3.Connection, into: _Insert, rows: Sequence[Columns]) -> int:
+    """Gives how many rows were taken."""
+    return connection.execute(_statement(into, len(rows)), list(chain.from_iterable(rows))).rowcount
+
+
+@lru_cache(maxsize=32)
+def _statement(into: _Insert, count: int) -> str:
+    return f"INSERT {into.into}{', '.join([into.row] * count)}{into.conflict}"
+
+
+def _sized(rows: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    at = 0
+    for size in _SIZES:
+        while len(rows) - at >= size:
+            yield rows[at : at + size]
+            at += size
+
+
+def _call(row: CallRow) -> Columns:
+    columns: Columns = list(astuple(row))
+    columns[_TAGS] = msgspec.json.encode(row.tags).decode() if row.tags else "[]"
+    columns[_STARTED] = stamp(row.started_at)
+    columns[_SETTLED] = None if row.settled_at is None else stamp(row.settled_at)
+    return columns
+
+
+def _attempt(row: AttemptRow) -> Columns:
+    columns: Columns = list(astuple(row))
+    columns[_TRIED] = stamp(row.started_at)
+    return columns
