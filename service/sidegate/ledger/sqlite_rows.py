@@ -1,27 +1,23 @@
 """Rows to SQLite's columns. Times are UTC text of fixed width, so that they sort; tags are a JSON array.
 
-Many rows go in one statement: it is stepped once, and while SQLite works the event loop has Python to itself. Row by
-row the two threads would take it from each other at every row.
+Several rows go in one statement: it is stepped once, and while SQLite works the event loop has Python to itself. Row by
+row the two threads would take it from each other at every row. Callers give few at a time: SQLite binds 32,766 values.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
 
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled, stamp
 
-_SIZES = (32, 8, 1)
-"""Rows to a statement. Few sizes, so that each statement is prepared once; SQLite binds 32,766 values at most."""
-
 Columns = list[Any]
-Item = TypeVar("Item")
 
 
 class _Insert(NamedTuple):
@@ -69,8 +65,7 @@ def opened(connection: sqlite3.Connection, calls: Sequence[Settled], owner: str)
     def columns(call: CallRow) -> Columns:
         return [*_call(call), owner]
 
-    for some in _sized(calls):
-        _write(connection, some, _OPEN_CALL, columns, _OPEN_ATTEMPT)
+    _write(connection, calls, _OPEN_CALL, columns, _OPEN_ATTEMPT)
 
 
 def settle(connection: sqlite3.Connection, calls: Sequence[Settled]) -> set[str]:
@@ -78,10 +73,7 @@ def settle(connection: sqlite3.Connection, calls: Sequence[Settled]) -> set[str]
 
     What was written of their attempts when they were opened is among those they have now.
     """
-    taken: set[str] = set()
-    for some in _sized(calls):
-        taken |= _write(connection, some, _SETTLE_CALL, _call, _SETTLE_ATTEMPT)
-    return taken
+    return _write(connection, calls, _SETTLE_CALL, _call, _SETTLE_ATTEMPT)
 
 
 def _write(
@@ -103,8 +95,8 @@ def _write(
         # Which of them is not said: so once more, one by one.
         alone = [] if len(rows) == 1 else rows
         return set().union(*(_write(connection, [row], into, columns, attempts) for row in alone))
-    for some in _sized([_attempt(attempt) for _, tried in rows for attempt in tried]):
-        _insert(connection, attempts, some)
+    if tried := [_attempt(attempt) for _, tried in rows for attempt in tried]:
+        _insert(connection, attempts, tried)
     return {call.id for call, _ in rows}
 
 
@@ -113,17 +105,9 @@ def _insert(connection: sqlite3.Connection, into: _Insert, rows: Sequence[Column
     return connection.execute(_statement(into, len(rows)), list(chain.from_iterable(rows))).rowcount
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _statement(into: _Insert, count: int) -> str:
     return f"INSERT {into.into}{', '.join([into.row] * count)}{into.conflict}"
-
-
-def _sized(rows: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    at = 0
-    for size in _SIZES:
-        while len(rows) - at >= size:
-            yield rows[at : at + size]
-            at += size
 
 
 def _call(row: CallRow) -> Columns:

@@ -136,10 +136,10 @@ def open_ledger(url: str, clock: Clock, batch_seconds: float, *, patient: bool =
     if not is_postgres(url):
         from sidegate.ledger.sqlite_database import SqliteDatabase, sqlite_path
         from sidegate.ledger.sqlite_file import open_reader
-        from sidegate.ledger.sqlite_journal import SqliteJournal
+        from sidegate.ledger.sqlite_journal import SqliteJournal, step_aside
 
         path = sqlite_path(url)
-        journal = SqliteJournal(SqliteDatabase(path))
+        journal = SqliteJournal(SqliteDatabase(path), step_aside)
         return StoredLedger(journal, SqliteDatabase(path, open_reader), clock, batch_seconds)
     from sidegate.ledger.postgres import PATIENCE_SECONDS, PostgresDatabase
     from sidegate.ledger.postgres_journal import PostgresJournal
