@@ -85,6 +85,7 @@ class Cost(Plugin[Settings]):
         self._exact = {name: rates for name, rates in priced.items() if not name.endswith("*")}
         patterns = [(name[:-1], rates) for name, rates in priced.items() if name.endswith("*")]
         self._patterns = sorted(patterns, key=lambda pattern: -len(pattern[0]))
+        self._own = lru_cache(maxsize=1024)(self._find)
         self._record = lru_cache(maxsize=1024)(_recorded)
         self._budgets = Budgets(settings.budgets, settings.default_max_tokens, host, self.find_rates)
 
@@ -139,12 +140,12 @@ class Cost(Plugin[Settings]):
 
     def find_rates(self, provider: str, model: str, at: datetime | None = None) -> Rates | None:
         """The config's price, else that of the price lists."""
-        return self._find(provider, model) or self.host.prices.find(provider, model, at)
+        return self._own(provider, model) or self.host.prices.find(provider, model, at)
 
     def _rates(self, attempt: Attempt) -> Rates | None:
         names = [name for name in (attempt.target, attempt.model) if name]
         for name in names:
-            if (own := self._find(attempt.provider, name)) is not None:
+            if (own := self._own(attempt.provider, name)) is not None:
                 return own
         for name in names:
             if (listed := self.host.prices.find(attempt.provider, name, attempt.started_at)) is not None:

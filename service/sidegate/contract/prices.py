@@ -48,7 +48,10 @@ class Rates(Struct, frozen=True, omit_defaults=True):
         """Nano-USD, a half rounded up, once; `None` where the input or the output is unknown."""
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
-        rates = self.applied(usage)
+        rates = self.applied(usage) if self.tiers else self
+        if not _told_apart(usage):
+            total = usage.input_tokens * rates.input + usage.output_tokens * rates.output
+            return (total + _MILLION // 2) // _MILLION + rates.request
         total = _shared(
             usage.input_tokens,
             rates.input,
@@ -103,6 +106,20 @@ class NoPrices:
 
     def knows(self, provider: str) -> bool:
         return False
+
+
+def _told_apart(usage: Usage) -> bool:
+    """Whether there are tokens of a finer kind."""
+    return bool(
+        usage.cache_read_tokens
+        or usage.reasoning_tokens
+        or usage.cache_write_tokens
+        or usage.audio_input_tokens
+        or usage.audio_output_tokens
+        or usage.audio_cache_read_tokens
+        or usage.image_input_tokens
+        or usage.image_cache_read_tokens
+    )
 
 
 def _cached(usage: Usage, rates: Rates) -> tuple[tuple[int | None, int], ...]:

@@ -12,7 +12,7 @@ State: TypeAlias = Literal["reserved", "settled", "unknown"]
 `unknown`: something was sent to a provider and nobody knows what it used; to be reconciled."""
 
 
-class CallRow(Struct, frozen=True, kw_only=True):
+class CallRow(Struct, frozen=True, kw_only=True, gc=False):
     """One call, whatever its delivery, dialect and ending. Tokens are summed over its attempts."""
 
     id: str
@@ -53,7 +53,7 @@ class CallRow(Struct, frozen=True, kw_only=True):
     """When the ledger was given the row."""
 
 
-class AttemptRow(Struct, frozen=True, kw_only=True):
+class AttemptRow(Struct, frozen=True, kw_only=True, gc=False):
     """One try at one target."""
 
     call_id: str

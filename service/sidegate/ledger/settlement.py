@@ -93,9 +93,9 @@ def _close(attempt: Attempt, reply: Reply, ended: float) -> None:
 
 
 def _call_row(call: Call, reply: Reply, seconds: float, now: datetime | None) -> CallRow:
-    attempts = call.attempts
+    attempts, caller, error = call.attempts, call.caller, reply.error
     last = attempts[-1] if attempts else None
-    total = _total([attempt.usage or _UNTOLD for attempt in attempts])
+    total, cost = _total(attempts)
     first_token = call.notes.first_token
     return CallRow(
         id=call.id,
@@ -103,18 +103,18 @@ def _call_row(call: Call, reply: Reply, seconds: float, now: datetime | None) ->
         operation=call.operation,
         dialect=call.dialect,
         delivery=call.delivery,
-        caller=_text(call.caller.name),
-        key_id=_optional(call.caller.key_id),
-        team=_optional(call.caller.team),
-        tags=tuple(_text(tag) for tag in call.caller.tags),
+        caller=_text(caller.name),
+        key_id=_optional(caller.key_id),
+        team=_optional(caller.team),
+        tags=tuple([_text(tag) for tag in caller.tags]),
         end_user=_optional(call.end_user),
         model_asked=_text(call.model),
         model_served=_optional(reply.model or (last.model if last else None)),
         provider=last.provider if last else None,
         status=reply.status,
         ending=reply.ending.value,
-        error=_optional(reply.error.code) if reply.error else None,
-        plugin=_optional(reply.error.plugin) if reply.error else None,
+        error=None if error is None else _optional(error.code),
+        plugin=None if error is None else _optional(error.plugin),
         input_tokens=total.input_tokens,
         output_tokens=total.output_tokens,
         cache_read_tokens=total.cache_read_tokens,
@@ -123,7 +123,7 @@ def _call_row(call: Call, reply: Reply, seconds: float, now: datetime | None) ->
         audio_input_tokens=total.audio_input_tokens,
         audio_output_tokens=total.audio_output_tokens,
         estimated=total.estimated,
-        cost_nano_usd=_sum(attempt.cost for attempt in attempts),
+        cost_nano_usd=cost,
         state=_state(attempts),
         started_at=call.started_at,
         first_token=None if first_token is None else max(0.0, first_token - call.started),
@@ -164,14 +164,19 @@ def _attempt_row(call: Call, attempt: Attempt) -> AttemptRow:
 
 
 def _state(attempts: list[Attempt]) -> State:
-    return "settled" if all(attempt.usage is not None and attempt.usage.known for attempt in attempts) else "unknown"
+    for attempt in attempts:
+        if attempt.usage is None or not attempt.usage.known:
+            return "unknown"
+    return "settled"
 
 
-def _total(known: list[Usage]) -> Usage:
-    """Input and output are known only where they are known of all; of the finer kinds, what providers told."""
+def _total(attempts: list[Attempt]) -> tuple[Usage, int | None]:
+    """Tokens and cost. Input and output are known only where they are known of all; of the finer kinds, what providers
+    told."""
+    known = [attempt.usage or _UNTOLD for attempt in attempts]
     if len(known) == 1:
-        return known[0]
-    return Usage(
+        return known[0], attempts[0].cost
+    usage = Usage(
         _sum(usage.input_tokens for usage in known),
         _sum(usage.output_tokens for usage in known),
         _told(usage.cache_read_tokens for usage in known),
@@ -181,6 +186,7 @@ def _total(known: list[Usage]) -> Usage:
         _told(usage.audio_output_tokens for usage in known),
         any(usage.estimated for usage in known),
     )
+    return usage, _sum(attempt.cost for attempt in attempts)
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
@@ -199,8 +205,9 @@ def _told(values: Iterable[int | None]) -> int | None:
 
 def _text(value: str) -> str:
     """Bounded, and fit for UTF-8: header values may hold surrogates, which no database takes."""
-    value = value[:MAX_TEXT]
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if value.isascii() and len(value) <= MAX_TEXT:
+        return value
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 
 def _optional(value: str | None) -> str | None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 from itertools import islice
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from time import monotonic
 
 from sidegate.errors import SidegateError
@@ -37,7 +37,8 @@ class Writer:
         self._lease = lease
         self._open: set[str] = set()
         """Calls that are `reserved` in the store in this process's name: while there are any, it says that it lives."""
-        self._changed = Condition()
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
         self._waiting: dict[Key, tuple[float, int, Work]] = {}
         self._added = 0
         self._left_out = 0
@@ -61,7 +62,7 @@ class Writer:
 
     def add(self, work: Work, instead: Iterable[Key] = ()) -> bool:
         """Have it written. What waits by the keys of `instead` need not be any more. False where it comes too late."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 log.error("ledger: call %s was not recorded: it ended after the ledger was closed", work.key[0])
                 return False
