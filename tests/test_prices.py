@@ -453,6 +453,16 @@ async def test_the_start_names_what_has_no_price_and_nothing_else(state: Path) -
     ]
 
 
+@pytest.mark.parametrize(("target", "read"), [("gpt-4o", False), ("local-*", False), ("gpt-5", True)])
+async def test_lists_are_read_only_where_a_model_has_no_price_of_the_config(
+    state: Path, target: str, read: bool
+) -> None:
+    prices = {"gpt-4o": OwnPrice(input=1), "local-*": OwnPrice(input=0)}
+    book = a_book(state, URLS)
+    await Cost(Settings(prices=prices), host(prices=book, models=(Model("fast", (("openai", target),)),))).start()
+    assert bool(book.source) is read
+
+
 async def test_the_first_call_of_a_name_under_a_pattern_is_priced() -> None:
     config = demo_config({"use": "cost"})
     config["providers"]["demo"]["base_url"] = URLS["openai"]

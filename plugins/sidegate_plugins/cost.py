@@ -90,12 +90,16 @@ class Cost(Plugin[Settings]):
         self._budgets = Budgets(settings.budgets, settings.default_max_tokens, host, self.find_rates)
 
     async def start(self) -> None:
-        await self.host.prices.load()
-        for model in self.host.models:
-            for provider, target in model.targets:
-                if not self._priced_at_start(provider, target):
-                    self.host.log.write("price_unknown", {"model": model.name, "provider": provider, "target": target})
-                    self.host.tell(f"model {model.name}: price unknown ({provider}/{target})")
+        """Read the price lists, where the config names a model that it has no price for, and say what stays unknown."""
+        unpriced = [
+            (model, *target) for model in self.host.models for target in model.targets if self._own(*target) is None
+        ]
+        if unpriced:
+            await self.host.prices.load()
+        for model, provider, target in unpriced:
+            if not self._listed_at_start(provider, target):
+                self.host.log.write("price_unknown", {"model": model.name, "provider": provider, "target": target})
+                self.host.tell(f"model {model.name}: price unknown ({provider}/{target})")
         self._budgets.check(self.host.models)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
@@ -152,11 +156,10 @@ class Cost(Plugin[Settings]):
                 return listed
         return None
 
-    def _priced_at_start(self, provider: str, target: str) -> bool:
+    def _listed_at_start(self, provider: str, target: str) -> bool:
         """A pattern is, where there is a price list of the provider: each name is looked up when it is called."""
-        if target.endswith("*") and self.host.prices.knows(provider):
-            return True
-        return self.find_rates(provider, target) is not None
+        prices = self.host.prices
+        return prices.knows(provider) if target.endswith("*") else prices.find(provider, target) is not None
 
     def _find(self, provider: str, model: str) -> Rates | None:
         own = f"{provider}/"
