@@ -201,7 +201,8 @@ class Ground:
             await asyncio.sleep(pause)
             self.metrics.lag.observe(max(0.0, loop.time() - due))
             self.responses.tick()
-            self.live.check(server.send_timeout, server.heartbeat)
+            for _ in self.live.checks(server.send_timeout, server.heartbeat):
+                await asyncio.sleep(0)
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 
