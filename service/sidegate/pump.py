@@ -151,24 +151,6 @@ class Pump:
         self._note(meaningful=True)
         return None if self._raw_now(data) else self._send_raw(data, True, None, None)
 
-    async def whole(self, body: bytes) -> None:
-        """Relay a whole body."""
-        self.meter.whole(body)
-        self._note(meaningful=True)
-        if self._call.takes_raw(self._dialect.name, whole=True):
-            await self._call.send_raw(body, meaningful=True)
-            return
-        await self._call.send(
-            Chunk(
-                body,
-                reader=self._dialect.read_whole,
-                dialect=self._dialect.name,
-                whole=True,
-                closing=True,
-                meaningful=True,
-            )
-        )
-
     async def _finish(self, rest: bytes | None, relay: Relay) -> None:
         """The bytes are over without an end marker: a clean end only where every choice has said that it finished."""
         if rest:

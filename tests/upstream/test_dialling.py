@@ -13,7 +13,7 @@ import pytest
 from sidegate.errors import ConnectError, CutError, PhaseTimeout, ReplyError
 from sidegate.testing import Exchange, scripted
 from sidegate.upstream import dialer
-from sidegate.upstream.destination import Origin, read_url, write_head
+from sidegate.upstream.destination import Origin, read_url, write_opening
 from sidegate.upstream.inflater import inflater
 from tests.upstream.wires import serving, transport
 
@@ -127,15 +127,17 @@ def test_a_url_is_read_as_it_goes_out() -> None:
 @pytest.mark.parametrize("name", ["content-length", "Transfer-Encoding", "Expect", "upgrade", "a b", "", "a:", "é"])
 def test_a_header_that_would_frame_the_request_anew_is_not_sent(name: str) -> None:
     with pytest.raises(ConnectError):
-        write_head("POST", read_url("http://h/"), {name: "1"}, 2)
+        write_opening("POST", read_url("http://h/"), {name: "1"}, bodiless=False)
 
 
 def test_the_head_of_a_request() -> None:
     to = read_url("http://h:81/a")
-    assert (
-        write_head("POST", to, {"A": "b"}, 0) == b"POST /a HTTP/1.1\r\nHost: h:81\r\nA: b\r\nContent-Length: 0\r\n\r\n"
-    )
-    assert write_head("GET", to, {"host": "other"}, None) == b"GET /a HTTP/1.1\r\nhost: other\r\n\r\n"
+    posted, got = write_opening("POST", to, {"A": "b"}, bodiless=False), write_opening("GET", to, {}, bodiless=True)
+    assert posted.head(0) == b"POST /a HTTP/1.1\r\nHost: h:81\r\nA: b\r\nContent-Length: 0\r\n\r\n"
+    assert posted.head(12) == b"POST /a HTTP/1.1\r\nHost: h:81\r\nA: b\r\nContent-Length: 12\r\n\r\n"
+    assert got.head(0) == b"GET /a HTTP/1.1\r\nHost: h:81\r\n\r\n"
+    other = write_opening("GET", to, {"host": "other"}, bodiless=True)
+    assert other.head(0) == b"GET /a HTTP/1.1\r\nhost: other\r\n\r\n"
 
 
 def inflate(encoding: str, pieces: list[bytes]) -> bytes:

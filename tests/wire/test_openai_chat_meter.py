@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidegate.contract.meaning import (
     Finish,
@@ -12,6 +15,7 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.errors import ProviderError, ReplyError
+from sidegate.wire import openai
 from sidegate.wire.dialect import Sign
 from tests.wire.openai_saying import DONE, USAGE, chat, delta, event
 
@@ -122,6 +126,30 @@ def test_a_wrong_usage_is_unknown_and_no_failure(usage: Any) -> None:
     meter.event(delta(content="a"))
     assert meter.event(event(choices=[], usage=usage)) is Sign.USAGE
     assert meter.usage is None
+
+
+counts = st.none() | st.integers(-1, 9) | st.sampled_from([3.0, 3.5, True, "3", 2**53, [], {}])
+details = st.none() | st.dictionaries(
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens"]), counts
+)
+usages = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(["prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hit_tokens"], counts),
+        **dict.fromkeys(["prompt_tokens_details", "completion_tokens_details"], details | st.sampled_from(["", [], 1])),
+    },
+)
+
+
+@given(usages)
+def test_usage_that_is_read_at_once_is_what_is_read_one_by_one(usage: dict[str, Any]) -> None:
+    told = json.dumps({"choices": [{"message": {"content": "a"}}], "usage": usage}).encode()
+    whole = chat.meter()
+    whole.whole(told)
+    streamed = chat.meter()
+    streamed.event(event(choices=[], usage=usage))
+    assert whole.usage == streamed.usage == openai._read_one_by_one(usage)
+    assert (whole.output_bytes, whole.finished) == (1, True)
 
 
 def test_usage_told_twice_is_believed_the_last_time() -> None:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct
+
 from sidegate.contract.meaning import FinishReason, Usage
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import Ending, SidegateError
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """How a call ended. The bytes went to the client through `call.send`; this is what is known about them."""
 
     status: int = 200

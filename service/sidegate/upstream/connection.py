@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._stuck: asyncio.Future[None] | None = None
         self._full = False
         self._sending = False
+        self._paused = False
 
     # --- for the transport --------------------------------------------------------------------------------------------
 
@@ -110,10 +111,12 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     def let_go(self, *, complete: bool) -> None:

@@ -7,6 +7,7 @@ still while a slow reader is.
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 
 from sidegate.contract.call import Call
@@ -14,19 +15,44 @@ from sidegate.contract.reply import Attempt
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import PhaseTimeout
 
+FAR_SECONDS = 5.0
+"""From here on a quarter of a second later is as good."""
+GRAIN_SECONDS = 0.25
+
 
 def spent(call: Call, attempt: Attempt) -> float:
     """Seconds of the call's total that earlier attempts have taken: `total` is of all of them together."""
-    return attempt.started - call.attempts[0].started if call.attempts else 0.0
+    return 0.0 if attempt.number == 1 else attempt.started - call.attempts[0].started
+
+
+class Dial:
+    """What is due far off, by the quarter of a second it is due in: one timer for each, and not for each call."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, set[Deadline]] = {}
+
+    def put(self, deadline: Deadline, when: float, loop: asyncio.AbstractEventLoop) -> set[Deadline]:
+        """`deadline.check` will be called then, or a little later, unless it is taken out of the set again."""
+        mark = math.ceil(when / GRAIN_SECONDS)
+        due = self._due.get(mark)
+        if due is None:
+            due = self._due[mark] = set()
+            loop.call_at(mark * GRAIN_SECONDS, self._strike, mark)
+        due.add(deadline)
+        return due
+
+    def _strike(self, mark: int) -> None:
+        for deadline in tuple(self._due.pop(mark)):
+            deadline.check()
 
 
 class Deadline:
     """`with Deadline(timeouts) as deadline:` turns the cancellation it causes into `PhaseTimeout`.
 
-    `gone` are seconds of the total that have passed before.
+    `gone` are seconds of the total that have passed before. With a `dial` what is far off is a little late.
     """
 
-    def __init__(self, timeouts: Timeouts, gone: float = 0.0) -> None:
+    def __init__(self, timeouts: Timeouts, gone: float = 0.0, dial: Dial | None = None) -> None:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + timeouts.total - gone
@@ -34,14 +60,17 @@ class Deadline:
         self._limit = timeouts.first_token
         self._due = self._until = 0.0
         self._fired: PhaseTimeout | None = None
+        self._dial = dial
+        self._when = math.inf
         self._handle: asyncio.TimerHandle | None = None
+        self._beside: set[Deadline] | None = None
         self._task = asyncio.current_task()
 
     def wait(self, phase: str, seconds: float) -> None:
         """The provider is waited for: for `seconds` at most, in this phase."""
         self._phase, self._limit = phase, seconds
         self._due = self._until = self._loop.time() + seconds
-        if self._handle is None or self._due < self._handle.when():
+        if self._due < self._when:
             self._arm()
 
     def again(self) -> None:
@@ -51,7 +80,7 @@ class Deadline:
     def resume(self) -> None:
         """Wait on for the same phase, no longer than it had."""
         self._due = self._until
-        if self._handle is None or self._due < self._handle.when():
+        if self._due < self._when:
             self._arm()
 
     def pause(self) -> None:
@@ -65,28 +94,38 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
+        self._disarm()
         if self._fired is None:
             return
         if self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise self._fired from error
 
-    def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        when = min(self._due or self._loop.time() + self._limit, self._end)
-        self._handle = self._loop.call_at(when, self._check)
-
-    def _check(self) -> None:
+    def check(self) -> None:
+        """What it was armed for has come: fire, or be armed anew for what it has moved to."""
         now = self._loop.time()
         if now >= self._end:
             self._fire("total", self._timeouts.total)
         elif self._due and now >= self._due:
             self._fire(self._phase, self._limit)
         else:
-            self._handle = None
             self._arm()
+
+    def _arm(self) -> None:
+        self._disarm()
+        now = self._loop.time()
+        self._when = min(self._due or now + self._limit, self._end)
+        if self._dial is not None and self._when - now >= FAR_SECONDS:
+            self._beside = self._dial.put(self, self._when, self._loop)
+        else:
+            self._handle = self._loop.call_at(self._when, self.check)
+
+    def _disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        elif self._beside is not None:
+            self._beside.discard(self)
+            self._beside = None
 
     def _fire(self, phase: str, seconds: float) -> None:
         self._fired = PhaseTimeout(phase, seconds)

@@ -57,8 +57,20 @@ def _line(name: str, value: str) -> tuple[str, bool]:
     return f"{name}: {value}", lower == "host"
 
 
-def write_head(method: str, to: Destination, headers: Mapping[str, str], length: int | None) -> bytes:
-    """The head of a request. Raises `ConnectError` for a header that cannot be sent."""
+class Opening(NamedTuple):
+    """A request that may be made again and again: where it goes, and its head but for the length of the body."""
+
+    origin: Origin
+    start: bytes
+    bodiless: bool
+
+    def head(self, length: int) -> bytes:
+        """With a body of that many bytes."""
+        return self.start if self.bodiless else b"%b%d\r\n\r\n" % (self.start, length)
+
+
+def write_opening(method: str, to: Destination, headers: Mapping[str, str], *, bodiless: bool) -> Opening:
+    """Raises `ConnectError` for a header that cannot be sent."""
     lines = [f"{method} {to.path} HTTP/1.1"]
     named = False
     for name, value in headers.items():
@@ -67,7 +79,6 @@ def write_head(method: str, to: Destination, headers: Mapping[str, str], length:
         lines.append(line)
     if not named:
         lines.insert(1, f"Host: {to.host}")
-    if length is not None:
-        lines.append(f"Content-Length: {length}")
+    lines.append("\r\n" if bodiless else "Content-Length: ")
     # A client's bytes that are no UTF-8 go on as they came.
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+    return Opening(to.origin, "\r\n".join(lines).encode("utf-8", "surrogateescape"), bodiless)

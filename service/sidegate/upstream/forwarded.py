@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from sidegate.contract.host import Clock
 from sidegate.errors import ProviderError
-from sidegate.upstream.response import Headers
+from sidegate.upstream.headers import Headers
 from sidegate.upstream.retry import SHOULD_RETRY
 from sidegate.wire import limit_headers
 
@@ -25,10 +26,21 @@ _PREFIXES: Final = {"openai": limit_headers.OPENAI.encode(), "anthropic": limit_
 _WORDS = frozenset({"true", "false"})
 
 
+@cache
+def _asked(dialect: str) -> tuple[str, ...]:
+    return ASKED.get(dialect.partition(".")[0], ())
+
+
+@cache
+def _prefix(dialect: str) -> bytes | None:
+    """What names of limits begin with in a head, as a provider of the dialect says them."""
+    return _PREFIXES.get(dialect.partition(".")[0])
+
+
 def forwarded(dialect: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Of a client's headers, what goes on to a provider of the same dialect. One that came several times is a list."""
     found: dict[str, str] = {}
-    for name in ASKED.get(dialect.partition(".")[0], ()):
+    for name in _asked(dialect):
         if name in headers:
             every = getattr(headers, "getall", None)
             found[name] = headers[name] if every is None else ", ".join(every(name))
@@ -52,14 +64,16 @@ def told(
 ) -> dict[str, str] | None:
     """Of a good reply's headers, what its client may know: the rate limits, unless the gateway has limits of its own,
     which are then the client's. `provider` and `client` are dialects, `own` the reply's headers so far."""
-    prefix = _PREFIXES.get(provider.partition(".")[0])
-    if prefix is None or OWN_LIMITS in own or (isinstance(headers, Headers) and not headers.any_begins(prefix)):
+    prefix = _prefix(provider)
+    if prefix is None or OWN_LIMITS in own or (type(headers) is Headers and not headers.has(b"\r\n" + prefix)):
         return None
     return limit_headers.told(headers, provider, client, clock.now) or None
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """By which the provider finds a request. For the log; clients have the gateway's own."""
+    if type(headers) is Headers and not headers.has(b"request-id:"):
+        return None
     found = headers.get("x-request-id") or headers.get("request-id") or headers.get("apim-request-id")
     return None if found is None else found[:LONGEST_ID]
 

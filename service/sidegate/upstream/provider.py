@@ -14,11 +14,12 @@ from sidegate import __version__
 from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Attempt, Reply
-from sidegate.errors import ProviderError, ReplyError
-from sidegate.pump import Pump, Take
+from sidegate.errors import ProviderError
+from sidegate.pump import Pump
 from sidegate.settings import Provider as ProviderSettings
 from sidegate.upstream.credentials import Credential, Credentials
-from sidegate.upstream.deadline import Deadline, spent
+from sidegate.upstream.deadline import Deadline, Dial, spent
+from sidegate.upstream.destination import Opening
 from sidegate.upstream.feed import Feed
 from sidegate.upstream.fetching import FETCHES, KEEPING, fetch_of, tell
 from sidegate.upstream.forwarded import explain, forwarded, joined, request_id, told
@@ -26,14 +27,17 @@ from sidegate.upstream.host import Host
 from sidegate.upstream.response import Response
 from sidegate.upstream.retry import ProviderBusy
 from sidegate.upstream.transport import Asking, Transport
-from sidegate.wire.body import encode, value, write_fields
+from sidegate.upstream.whole import relay_whole
+from sidegate.wire.body import encode, write_fields
 from sidegate.wire.dialect import Dialect, Fields
 from sidegate.wire.openai_chat_indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
-from sidegate.wire.openai_embeddings import EMBEDDINGS, in_format
 from sidegate.wire.translation import Untranslatable, bounded, header_of, lost_anew, translated
 
 DROPPED = "x-sidegate-dropped"
 """Reply header: fields of the request that the provider's dialect has no counterpart for."""
+EVENTS = b"text/event-stream"
+MOST_OPENINGS = 256
+"""Heads of requests that are kept; where the URL names the model, a client may ask for any."""
 
 
 class Provider(Protocol):
@@ -70,6 +74,8 @@ class HttpProvider:
         self._credentials = credentials
         self._headers = [{**base, **credential.headers, **settings.headers} for credential in credentials.all]
         self._transport = transport
+        self._dial = Dial()
+        self._openings: dict[tuple[str, int], Opening] = {}
         self._clock = clock
         self._room = settings.max_connections
 
@@ -108,41 +114,35 @@ class HttpProvider:
         body, hide_usage = self._body(call, dialect, attempt)
         attempt.input_bytes = len(body)
         timeouts = attempt.timeouts
-        with Deadline(timeouts, spent(call, attempt)) as deadline:
+        with Deadline(timeouts, spent(call, attempt), self._dial) as deadline:
             deadline.wait("first_token", timeouts.first_token)
             attempt.sent = True
-            async with self._transport.post(
-                url, self._request_headers(call, credential), body, connect_timeout=timeouts.connect
-            ) as response:
+            opening = self._opening(call, attempt, credential, url)
+            response = await self._transport.send(opening, body, timeouts.connect)
+            try:
                 attempt.status = response.status
                 await self._relay(call, attempt, dialect, response, deadline, hide_usage)
+            finally:
+                response.close()
         return Reply(usage=attempt.usage, finish=attempt.finish, model=attempt.model)
 
     async def _relay(
         self, call: Call, attempt: Attempt, dialect: Dialect, response: Response, deadline: Deadline, hide_usage: bool
     ) -> None:
-        headers, spoken = response.headers, (dialect.name, call.dialect, call.reply_headers, self._clock)
+        headers, clock = response.headers, self._clock
         if (known := request_id(headers)) is not None:
             attempt.tags["request_id"] = known
         if response.status != 200:
             error = dialect.read_error(response.status, headers, await response.read(2**20))
-            explain(error, headers, *spoken)
+            explain(error, headers, dialect.name, call.dialect, call.reply_headers, clock)
             raise error
-        attempt.headers = told(headers, *spoken)
-        pump = Pump(call, attempt, dialect, self._clock, hide_usage=hide_usage)
-        if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+        attempt.headers = told(headers, dialect.name, call.dialect, call.reply_headers, clock)
+        if not headers.get("content-type", "").startswith("text/event-stream"):
             body = await response.read()
             deadline.pause()
-            if not body:
-                raise ReplyError("The provider's reply is empty.")
-            if dialect.name == EMBEDDINGS == call.dialect:
-                body = await _as_asked(call, attempt, pump, body)
-            if dialect.in_path and call.streams and body.lstrip()[:1] == b"[":
-                # A stream that was not framed as one: a JSON array of its events.
-                await pump.stream(_AtOnce(body))
-                return
-            await pump.whole(body)
+            await relay_whole(call, attempt, dialect, body, clock, hide_usage=hide_usage)
             return
+        pump = Pump(call, attempt, dialect, clock, hide_usage=hide_usage)
         # In a task of its own, a token wakes the pump and not the whole onion round it, frame by frame.
         context = copy_context()
         feed = Feed(response, deadline, attempt, attempt.timeouts.idle, context)
@@ -153,14 +153,14 @@ class HttpProvider:
         """What the provider keeps: asked for by its id."""
         dialect = self._speaks[call.dialect]
         asked = fetch_of(call, dialect)
-        url, headers = self._host.at(asked.path, asked.query), self._request_headers(call, credential)
+        url, headers = self._host.at(asked.path, asked.query), self._request_headers(call, attempt, credential)
         timeouts = attempt.timeouts
-        with Deadline(timeouts, spent(call, attempt)) as deadline:
+        with Deadline(timeouts, spent(call, attempt), self._dial) as deadline:
             deadline.wait("first_token", timeouts.first_token)
             attempt.sent = True
             async with Asking(self._transport, asked.method, url, headers, asked.body, timeouts.connect) as response:
                 attempt.status = response.status
-                if response.status != 200 or response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                if response.status != 200 or response.headers.says("content-type", EVENTS):
                     await self._relay(call, attempt, dialect, response, deadline, False)
                 else:
                     body = await response.read()
@@ -219,36 +219,25 @@ class HttpProvider:
         if newer and dialect.name == "openai.chat" and "max_tokens" in fields and "max_tokens" not in asked:
             fields["max_completion_tokens"] = fields.pop("max_tokens")
 
-    def _request_headers(self, call: Call, credential: Credential) -> dict[str, str]:
+    def _opening(self, call: Call, attempt: Attempt, credential: Credential, url: str) -> Opening:
+        """What the head of the request says: made once for every URL and key, where the call adds nothing."""
+        headers = self._request_headers(call, attempt, credential)
+        if headers is not self._headers[credential.number]:
+            return self._transport.opening("POST", url, headers)
+        place = url, credential.number
+        known = self._openings.get(place)
+        if known is None:
+            if len(self._openings) >= MOST_OPENINGS:
+                self._openings.clear()
+            known = self._openings[place] = self._transport.opening("POST", url, headers)
+        return known
+
+    def _request_headers(self, call: Call, attempt: Attempt, credential: Credential) -> dict[str, str]:
         """An allow-list: nothing of the client's goes out but the versions of the API that it speaks."""
         own = self._headers[credential.number]
-        if call.attempt is not None and call.attempt.request_headers:
-            own = {**call.attempt.request_headers, **own}
+        if attempt.request_headers:
+            own = {**attempt.request_headers, **own}
         if call.dialect not in self._speaks:
             return own
         asked = forwarded(call.dialect, call.headers)
         return joined(own, asked) if asked else own
-
-
-async def _as_asked(call: Call, attempt: Attempt, pump: Pump, body: bytes) -> bytes:
-    """Vectors in the encoding that their client reads. What they have used counts, even where they cannot be read."""
-    try:
-        return await in_format(body, value(call.asked.fields, "encoding_format", str))
-    except ReplyError:
-        pump.meter.whole(body)
-        attempt.usage = pump.meter.usage
-        raise
-
-
-class _AtOnce:
-    """A stream that has come as a whole."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def piece(self) -> bytes:
-        body, self._body = self._body, b""
-        return body
-
-    async def drive(self, take: Take) -> None:
-        """There is no shorter way."""

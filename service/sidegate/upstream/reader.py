@@ -9,6 +9,7 @@ from __future__ import annotations
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from sidegate.errors import CutError, ReplyError
+from sidegate.upstream.headers import Headers
 from sidegate.upstream.response import Response
 
 MAX_HEADER_BYTES = 32 * 2**10
@@ -16,11 +17,12 @@ MAX_HEADER_BYTES = 32 * 2**10
 MAX_LINGER_BYTES = 64 * 2**10
 """Of a body that nobody wants."""
 
-_HTTP = b"HTTP/"
-"""The parser takes RTSP and ICE, too."""
+_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+"""The parser takes others, and RTSP and ICE, too."""
 _INTERIM = frozenset({100, 102, 103})
 _BODILESS = frozenset({204, 304})
-_VERSIONS = frozenset({"1.0", "1.1"})
+_LENGTH = b"\r\ncontent-length:"
+_CODING = b"\r\ntransfer-encoding:"
 
 
 class _Refused(Exception):
@@ -47,25 +49,29 @@ class Reader:
         """Before each request."""
         self.heard = self.over = self.keeps = self.until_end = self.unwanted = False
         self._response = response
-        self._first = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._head_size = self._dry = self._dropped = 0
+        self._head = b""
+        self._heads = self._dry = self._dropped = 0
         self._interim = False
         self._problem: ReplyError | None = None
 
     def feed(self, data: bytes) -> None:
         """Raises `ReplyError` where it is no HTTP, `CutError` where it stops being it in the body."""
         self.heard = True
+        if not self._response.status:
+            self._head += data
         self._dry += len(data)
-        if len(self._first) < len(_HTTP):
-            self._first = (self._first + data[:16]).lstrip(b"\r\n")[: len(_HTTP)]
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             if not self.over:
                 raise self._failure() from error
             self.keeps = False
-        if self._dry > MAX_HEADER_BYTES and not self.over:
+            return
+        if not self._dry and len(data) > MAX_HEADER_BYTES:
+            # What came after the last byte of the body.
+            last = self._response.last
+            self._dry = len(data) - data.rfind(last) - len(last)
+        if self._dry > MAX_HEADER_BYTES:
             raise self._failure()
 
     def close(self) -> None:
@@ -82,35 +88,45 @@ class Reader:
         if self.over:
             raise _Refused
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > MAX_HEADER_BYTES:
-            raise _Refused
-        if self._response.begun:
-            return  # a trailer
-        name = name.lower()
-        value = value.rstrip(b" \t")
-        before = self._headers.get(name)
-        self._headers[name] = value if before is None else before + b", " + value
-
     def on_headers_complete(self) -> None:
+        """The parser has found every line of the head good: so it ends where the first empty one is."""
         status = self._parser.get_status_code()
-        headers, self._headers = self._headers, {}
+        head = self._cut()
         if status in _INTERIM:
-            self._interim = True
+            self._interim, self._head = True, self._head[len(head) + 2 :]
             return
-        coding = headers.get(b"transfer-encoding")
-        version = self._parser.get_http_version()
-        if not 200 <= status < 600 or version not in _VERSIONS or self._first != _HTTP:
+        if not 200 <= status < 600:
             raise _Refused
-        if coding is not None and (coding.lower() != b"chunked" or version == "1.0" or status in _BODILESS):
-            raise _Refused
-        self.until_end = coding is None and b"content-length" not in headers and status not in _BODILESS
+        headers = Headers(head)
+        # The parser has refused a length beside a transfer coding.
+        self.until_end = not headers.has(_LENGTH) and not self._is_bounded(status, headers)
         try:
             self._response.begin(status, headers)
         except ReplyError as problem:
             self._problem = problem
             raise
+        self._head = b""
+
+    def _cut(self) -> bytes:
+        """The head that is whole now, without the line that ends it."""
+        if not self._head.startswith(b"HTTP/1.1 "):
+            self._head = self._head.lstrip(b"\r\n")
+            if not self._head.startswith(_VERSIONS):
+                raise _Refused
+        end = self._head.find(b"\r\n\r\n") + 2
+        self._heads += end
+        if self._heads > MAX_HEADER_BYTES:
+            raise _Refused
+        return self._head[:end]
+
+    def _is_bounded(self, status: int, headers: Headers) -> bool:
+        """Whether the body tells its own end, though it tells no length."""
+        if not headers.has(_CODING):
+            return status in _BODILESS
+        is_chunked = headers["transfer-encoding"].lower() == "chunked"
+        if not is_chunked or status in _BODILESS or self._head.startswith(b"HTTP/1.0"):
+            raise _Refused
+        return True
 
     def on_body(self, data: bytes) -> None:
         self._dry = 0

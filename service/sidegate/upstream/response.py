@@ -7,10 +7,11 @@ reader holds what has come and nothing else, and can do no harm to the one after
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from sidegate.errors import ReplyError
+from sidegate.upstream.headers import Headers
 from sidegate.upstream.inflater import Inflater, inflater
 
 MAX_BODY_BYTES = 64 * 2**20
@@ -18,6 +19,7 @@ MAX_BODY_BYTES = 64 * 2**20
 BUFFER_BYTES = 2**17
 """What waits for a slow reader; a little more, since a piece is not cut. Beyond it nothing is read of the socket."""
 
+_ENCODING = b"\r\ncontent-encoding:"
 
 Listener = Callable[[bytes], bool]
 
@@ -32,50 +34,32 @@ class Line(Protocol):
         ...
 
 
-class Headers(Mapping[str, str]):
-    """Looked up without regard to case; what came several times is joined by commas (RFC 9110 section 5.2)."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: dict[bytes, bytes]) -> None:
-        """`values` by lower-case name."""
-        self._values = values
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name.lower().encode("latin-1", "replace")].decode("latin-1")
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def any_begins(self, prefix: bytes) -> bool:
-        """Whether a name begins so, in lower case. Asked for each call, so by one search and not name by name."""
-        return b"\n" + prefix in b"\n".join((b"", *self._values))
+_NO_HEADERS = Headers(b"\r\n")
 
 
 class Response:
     """The head of a provider's reply, and its body still to be read."""
 
+    # Every call has one, and sets few of these: so they stand here.
+    status = 0
+    headers = _NO_HEADERS
+    complete = False
+    """Set by the reader where the reply is over although the bytes may not be: what follows is not wanted."""
+    _inflater: Inflater | None = None
+    _size = 0
+    _enough = 1
+    """Bytes that the reader wants to be woken for."""
+    _room = BUFFER_BYTES
+    _paused = False
+    _ended = False
+    _error: Exception | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _listener: Listener | None = None
+
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
-        self.complete = False
-        """Set by the reader where the reply is over although the bytes may not be: what follows is not wanted."""
         self._line: Line | None = line
         self._loop = loop
-        self._inflater: Inflater | None = None
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._enough = 1
-        """Bytes that the reader wants to be woken for."""
-        self._room = BUFFER_BYTES
-        self._paused = False
-        self._ended = False
-        self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._listener: Listener | None = None
 
     # --- for the connection -------------------------------------------------------------------------------------------
 
@@ -84,16 +68,21 @@ class Response:
         """Whether its head has come."""
         return self.status != 0
 
-    def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
+    def begin(self, status: int, headers: Headers) -> None:
         """Raises `ReplyError` for a body in an encoding that cannot be read; it has then not begun."""
-        self.headers = Headers(headers)
-        if b"content-encoding" in headers:
-            self._inflater = inflater(self.headers["content-encoding"])
+        self.headers = headers
+        if headers.has(_ENCODING):
+            self._inflater = inflater(headers["content-encoding"])
         self.status = status
 
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)
         self._size += len(data)
+
+    @property
+    def last(self) -> bytes:
+        """What was fed last, where it was not taken since."""
+        return self._pieces[-1] if self._pieces else b""
 
     def arrived(self) -> None:
         """What came in one read has been fed: wake the reader for it, and let no more come than there is room for."""
@@ -126,7 +115,11 @@ class Response:
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         self._enough = 1
 
     @property

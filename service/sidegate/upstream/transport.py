@@ -12,7 +12,7 @@ from types import TracebackType
 
 from sidegate.errors import ConnectError, CutError, PhaseTimeout
 from sidegate.upstream.connection import Connection
-from sidegate.upstream.destination import Destination, Origin, read_url, write_head
+from sidegate.upstream.destination import Destination, Opening, Origin, read_url, write_opening
 from sidegate.upstream.pool import Pool
 from sidegate.upstream.response import Response
 
@@ -42,8 +42,7 @@ class Transport:
     def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect_timeout: float) -> Asking:
         """Send, and give the head of the answer. Leaving early closes the connection; read to the end, it is kept.
 
-        Raises `ConnectError` where nothing was sent, `PhaseTimeout` for the connect phase, `ReplyError` for what is no
-        HTTP, and `CutError` where the reply stops, in its head too.
+        Raises as `send`.
         """
         return Asking(self, "POST", url, headers, body, connect_timeout)
 
@@ -51,17 +50,22 @@ class Transport:
         """As `post`, with nothing to send."""
         return Asking(self, "GET", url, headers, None, connect_timeout)
 
-    async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, connect_timeout: float
-    ) -> Response:
-        """As `post`; the response has to be closed."""
+    def opening(self, method: str, url: str, headers: Mapping[str, str], *, bodiless: bool = False) -> Opening:
+        """What requests have in common, to be sent with each. Raises `ConnectError` for what cannot be sent."""
+        return write_opening(method, self._destination(url), headers, bodiless=bodiless)
+
+    async def send(self, opening: Opening, body: bytes, connect_timeout: float) -> Response:
+        """Send, and give the response when its head has come. It has to be closed: read to the end, its connection is
+        kept, else closed.
+
+        Raises `ConnectError` where nothing was sent, `PhaseTimeout` for the connect phase, `ReplyError` for what is no
+        HTTP, and `CutError` where the reply stops, in its head too.
+        """
         assert self._pool is not None, "the transport was not started"
-        to = self._destination(url)
-        head = write_head(method, to, headers, None if body is None else len(body))
-        body = body or b""
-        kept = self._pool.take(to.origin)
+        head = opening.head(len(body))
+        kept = self._pool.take(opening.origin)
         if kept is None:
-            return await (await self._open(self._pool, to.origin, connect_timeout)).ask(head, body)
+            return await (await self._open(self._pool, opening.origin, connect_timeout)).ask(head, body)
         try:
             return await kept.ask(head, body)
         except CutError:
@@ -71,7 +75,7 @@ class Transport:
         # The provider closed a kept connection while the request was on its way; not one byte of a reply came.
         self._reconnected()
         try:
-            return await (await self._open(self._pool, to.origin, connect_timeout)).ask(head, body)
+            return await (await self._open(self._pool, opening.origin, connect_timeout)).ask(head, body)
         except ConnectError as error:
             raise CutError("The provider closed the connection without a reply.") from error
 
@@ -110,7 +114,9 @@ class Asking:
         self._response: Response | None = None
 
     async def __aenter__(self) -> Response:
-        self._response = await self._transport.send(*self._asked)
+        method, url, headers, body, connect_timeout = self._asked
+        opening = self._transport.opening(method, url, headers, bodiless=body is None)
+        self._response = await self._transport.send(opening, body or b"", connect_timeout)
         return self._response
 
     async def __aexit__(

@@ -7,9 +7,10 @@ speak the same format with differences of their own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import Meta, MsgspecError, Struct
 
 from sidegate.contract.meaning import Citation, FinishReason, Usage
 from sidegate.errors import ProviderError, ReplyError, SidegateError
@@ -23,6 +24,37 @@ DONE_DATA = b"[DONE]"
 ENCODER = msgspec.json.Encoder()
 
 TOKENS_LIMIT = 2**53
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, lt=TOKENS_LIMIT)] | None
+
+
+class _OfPrompt(Struct, gc=False):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    audio_tokens: Count = None
+
+
+class _OfCompletion(Struct, gc=False):
+    reasoning_tokens: Count = None
+    audio_tokens: Count = None
+
+
+class Counted(Struct, gc=False):
+    """A `usage` object whose counts are counts, as nearly every one is."""
+
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    total_tokens: Count = None
+    prompt_tokens_details: _OfPrompt | None = None
+    completion_tokens_details: _OfCompletion | None = None
+    prompt_cache_hit_tokens: Count = None
+    """DeepSeek's and Mistral's word for those of the cache."""
+    num_cached_tokens: Count = None
+
+
+_NOTHING = Usage()
+_OF_PROMPT = _OfPrompt()
+_OF_COMPLETION = _OfCompletion()
 
 _READ_FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -67,25 +99,56 @@ def read_usage(usage: Any, x_groq: Any = None) -> Usage | None:
 
     What is no count is unknown, so that a wrong report is estimated and not believed.
     """
+    if type(usage) is Counted:
+        return _counted(usage)
     if not isinstance(usage, dict):
         usage = x_groq.get("usage") if isinstance(x_groq, dict) else None
         if not isinstance(usage, dict):
             return None
+    try:
+        return _counted(msgspec.convert(usage, Counted))
+    except MsgspecError:
+        return _read_one_by_one(usage)
+
+
+def _counted(usage: Counted) -> Usage | None:
+    prompt = usage.prompt_tokens_details or _OF_PROMPT
+    completion = usage.completion_tokens_details or _OF_COMPLETION
+    cached = prompt.cached_tokens
+    if cached is None:
+        cached = usage.prompt_cache_hit_tokens
+        if cached is None:
+            cached = usage.num_cached_tokens
+    found = Usage(
+        usage.prompt_tokens,
+        _output(usage.completion_tokens, completion.reasoning_tokens, usage.prompt_tokens, usage.total_tokens),
+        cached,
+        prompt.cache_write_tokens,
+        completion.reasoning_tokens,
+        prompt.audio_tokens,
+        completion.audio_tokens,
+    )
+    return None if found == _NOTHING else found
+
+
+def _read_one_by_one(usage: dict[str, Any]) -> Usage | None:
+    """Where something in it is no count, or no object."""
     prompt = _object(usage.get("prompt_tokens_details"))
     completion = _object(usage.get("completion_tokens_details"))
     cached = prompt.get("cached_tokens")
     if cached is None:  # DeepSeek and Mistral tell it at the top.
         cached = usage.get("prompt_cache_hit_tokens", usage.get("num_cached_tokens"))
+    asked, reasoning = _count(usage.get("prompt_tokens")), _count(completion.get("reasoning_tokens"))
     found = Usage(
-        _count(usage.get("prompt_tokens")),
-        _output(usage, completion),
+        asked,
+        _output(_count(usage.get("completion_tokens")), reasoning, asked, usage.get("total_tokens")),
         _count(cached),
         _count(prompt.get("cache_write_tokens")),
-        _count(completion.get("reasoning_tokens")),
+        reasoning,
         _count(prompt.get("audio_tokens")),
         _count(completion.get("audio_tokens")),
     )
-    return None if found == Usage() else found
+    return None if found == _NOTHING else found
 
 
 def write_usage(usage: Usage) -> dict[str, Any] | None:
@@ -190,15 +253,11 @@ def _error(error: SidegateError) -> dict[str, Any]:
     return {"error": {**told, "details": error.details} if error.details else told}
 
 
-def _output(usage: dict[str, Any], details: dict[str, Any]) -> int | None:
+def _output(output: int | None, reasoning: int | None, prompt: int | None, total: Any) -> int | None:
     """Output with its reasoning. xAI counts reasoning apart, and shows it by its total."""
-    output = _count(usage.get("completion_tokens"))
-    reasoning = _count(details.get("reasoning_tokens"))
-    prompt = _count(usage.get("prompt_tokens"))
     if output is None or not reasoning or prompt is None:
         return output
-    apart = prompt + output + reasoning == usage.get("total_tokens")
-    return output + reasoning if apart else output
+    return output + reasoning if prompt + output + reasoning == total else output
 
 
 def _count(value: Any) -> int | None:

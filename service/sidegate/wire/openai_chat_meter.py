@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from msgspec import ValidationError
+
 from sidegate.contract.meaning import FinishReason, Usage
 from sidegate.errors import ProviderError
 from sidegate.wire import faults, openai, sse
@@ -11,12 +13,14 @@ from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Sign
 from sidegate.wire.mould import MOST_CASTS, Mould, cast, is_plain
 from sidegate.wire.openai_chat_reply import (
+    COUNTED,
     EVENT,
     WHOLE,
     Event,
     Function,
     Said,
     StreamChoice,
+    Whole,
     arguments_text,
     choice_index,
     content_pieces,
@@ -36,15 +40,15 @@ class Tally:
     """What both OpenAI meters keep: usage, finish reasons, open choices, name and id."""
 
     reader = None
+    usage: Usage | None = None
+    finish: FinishReason | None = None
+    model: str | None = None
+    id: str | None = None
+    output_bytes = 0
+    started = False
+    finished = False
 
     def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.finish: FinishReason | None = None
-        self.model: str | None = None
-        self.id: str | None = None
-        self.output_bytes = 0
-        self.started = False
-        self.finished = False
         self._begun: set[int] = set()
         self._done: set[int] = set()
 
@@ -87,10 +91,8 @@ class Tally:
 class ChatMeter(Tally):
     """`Meter` of Chat Completions, a `dialect.Meter`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._mould: Mould | None = None
-        self._casts = 0
+    _mould: Mould | None = None
+    _casts = 0
 
     def row(self, raw: bytes) -> bool:
         """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
@@ -158,7 +160,7 @@ class ChatMeter(Tally):
 
     def whole(self, raw: bytes) -> None:
         try:
-            whole = WHOLE.decode(raw)
+            whole = _decoded(raw)
         except UNREADABLE as error:
             raise openai.bad_event(error) from error
         self.report(whole.usage, whole.x_groq)
@@ -205,6 +207,13 @@ class ChatMeter(Tally):
     def _function(self, function: Function | None) -> None:
         if function is not None:
             self.output_bytes += openai.text_size(arguments_text(function.arguments))
+
+
+def _decoded(raw: bytes) -> Whole:
+    try:
+        return COUNTED.decode(raw)
+    except ValidationError:
+        return WHOLE.decode(raw)
 
 
 class _Reply(Protocol):

@@ -104,8 +104,15 @@ class Whole(Struct, gc=False):
     x_groq: Any = None
 
 
+class Counted(Whole, gc=False):
+    """One whose usage is as it should be: read at once."""
+
+    usage: openai.Counted | None = None
+
+
 EVENT = msgspec.json.Decoder(Event)
 WHOLE = msgspec.json.Decoder(Whole)
+COUNTED = msgspec.json.Decoder(Counted)
 
 
 def read_event(raw: bytes) -> tuple[Part, ...]:
