@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+from msgspec import Meta
 
 from sidegate.contract import Call
 from sidegate.errors import BadRequest
+
+EndUserHeader = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a caller that may do so names its end user.")
+]
+"""The name of a request header; see `named_end_user`."""
 
 _LONGEST_USER = 256
 

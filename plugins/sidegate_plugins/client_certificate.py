@@ -13,14 +13,13 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Handler, Host, Plugin, Reply
+from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Handler, Host, Label, Plugin, Reply
 from sidegate.errors import Refusal
-from sidegate_plugins._credential import named_end_user
+from sidegate_plugins._callers import NamesEndUsers, Owner, Tags, Team, caller_of, can_be_a_name
+from sidegate_plugins._credential import EndUserHeader, named_end_user
 
-Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Pattern = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^*]*(\*[^*]+){0,3}\*?$")]
 
-_LONGEST_NAME = 256
 _SHOWN = 200
 """Characters of a certificate's subject that are logged."""
 
@@ -32,10 +31,10 @@ class Callers(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Pattern, Meta(description="The name; `*` stands for anything but `/`, at the end for anything at all.")
     ]
     name: Annotated[Label | None, Meta(description="Call them all so; by their names if left out.")] = None
-    team: Annotated[Label | None, Meta(description="The team they belong to.")] = None
-    tags: Annotated[tuple[Label, ...], Meta(description="Labels for reports.")] = ()
-    owner: Annotated[Label | None, Meta(description="Who answers for them, for records only.")] = None
-    names_end_users: Annotated[bool, Meta(description="Believe what they say about their end users.")] = False
+    team: Team = None
+    tags: Tags = ()
+    owner: Owner = None
+    names_end_users: NamesEndUsers = False
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,9 +53,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     skip_named: Annotated[
         bool, Meta(description="Let calls pass whose caller an earlier plugin named; certificates are not looked at.")
     ] = False
-    end_user_header: Annotated[
-        str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a caller that may do so names its end user.")
-    ] = "x-end-user"
+    end_user_header: EndUserHeader = "x-end-user"
 
 
 class ClientCertificate(Plugin[Settings]):
@@ -88,18 +85,9 @@ class ClientCertificate(Plugin[Settings]):
             raise self._refusal(call, certificate, "unknown_name" if names else "no_name")
         name, rule = found
         named = rule.name if rule is not None and rule.name is not None else self.settings.prefix + name
-        if len(named) > _LONGEST_NAME or not named.isprintable():
+        if not can_be_a_name(named):
             raise self._refusal(call, certificate, "bad_name")
-        if rule is None:
-            return Caller(named, key_id=_key_id(certificate, name))
-        return Caller(
-            name=named,
-            key_id=_key_id(certificate, name),
-            team=rule.team,
-            tags=rule.tags,
-            owner=rule.owner,
-            names_end_users=rule.names_end_users,
-        )
+        return caller_of(named, _key_id(certificate, name), rule)
 
     def _found(self, names: tuple[str, ...]) -> tuple[str, Callers | None] | None:
         """The name that counts, and what is known of it. A certificate may have several: the list decides."""

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from sidegate.contract import ANONYMOUS, ENFORCED_BY, Call, Handler, Host, Plugin, Reply, require_enforced
 from sidegate.errors import Refusal
-from sidegate_plugins._credential import header_values, named_end_user
+from sidegate_plugins._credential import EndUserHeader, header_values, named_end_user
 from sidegate_plugins._jwt_allowance import needs
 from sidegate_plugins._jwt_issuer import ClaimPaths, Identity, Issuer, identify
 from sidegate_plugins._jwt_token import MAX_BYTES, Token, TokenError, check_claims, looks_like_token, read_token
@@ -57,9 +57,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 3600
     fetch_timeout: Annotated[float, Meta(gt=0, le=60, description="Seconds a fetch may take in all.")] = 5
     max_cached: Annotated[int, Meta(ge=1, le=10**6, description="Verified tokens that are remembered.")] = 10_000
-    end_user_header: Annotated[
-        str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a caller that may do so names its end user.")
-    ] = "x-end-user"
+    end_user_header: EndUserHeader = "x-end-user"
 
 
 class Verified(Struct, frozen=True):

@@ -12,18 +12,17 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Plugin, Process, Reply
+from sidegate.contract import ANONYMOUS, Call, Caller, Handler, Host, Label, Plugin, Process, Reply
 from sidegate.errors import ConfigError, Refusal
-from sidegate_plugins._credential import named_end_user
+from sidegate_plugins._callers import NamesEndUsers, Owner, Tags, Team, caller_of, can_be_a_name
+from sidegate_plugins._credential import EndUserHeader, named_end_user
 
-Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Id = Annotated[int, Meta(ge=0, le=2**32 - 2)]
 Who = Id | Label
 
 _UNMAPPED = 65_534
 """Whoever is nobody in the gateway's user namespace, whoever that is (user_namespaces(7)); and the user `nobody`."""
 _MOST_NAMES = 1024
-_LONGEST_NAME = 256
 
 
 class Callers(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,10 +31,10 @@ class Callers(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     user: Annotated[Who | None, Meta(description="The user, by name or uid; any if left out.")] = None
     group: Annotated[Who | None, Meta(description="A group the user is in, by name or gid; any if left out.")] = None
     name: Annotated[Label | None, Meta(description="Call them all so; by their users if left out.")] = None
-    team: Annotated[Label | None, Meta(description="The team they belong to.")] = None
-    tags: Annotated[tuple[Label, ...], Meta(description="Labels for reports.")] = ()
-    owner: Annotated[Label | None, Meta(description="Who answers for them, for records only.")] = None
-    names_end_users: Annotated[bool, Meta(description="Believe what they say about their end users.")] = False
+    team: Team = None
+    tags: Tags = ()
+    owner: Owner = None
+    names_end_users: NamesEndUsers = False
 
     def __post_init__(self) -> None:
         if self.user is None and self.group is None:
@@ -57,9 +56,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     skip_named: Annotated[
         bool, Meta(description="Let calls pass whose caller an earlier plugin named; users are not looked at.")
     ] = False
-    end_user_header: Annotated[
-        str, Meta(pattern=r"^[A-Za-z0-9-]+$", description="Where a caller that may do so names its end user.")
-    ] = "x-end-user"
+    end_user_header: EndUserHeader = "x-end-user"
 
 
 class UnixPeer(Plugin[Settings]):
@@ -94,18 +91,9 @@ class UnixPeer(Plugin[Settings]):
         if rule is None and (self.settings.callers or process.uid == _UNMAPPED):
             raise self._refusal(call, process, "unknown_user")
         name = rule.name if rule is not None and rule.name is not None else await self._name(process.uid)
-        if name is None or len(name) > _LONGEST_NAME or not name.isprintable():
+        if name is None or not can_be_a_name(name):
             raise self._refusal(call, process, "no_name")
-        if rule is None:
-            return Caller(name, key_id=_key_id(process.uid))
-        return Caller(
-            name=name,
-            key_id=_key_id(process.uid),
-            team=rule.team,
-            tags=rule.tags,
-            owner=rule.owner,
-            names_end_users=rule.names_end_users,
-        )
+        return caller_of(name, _key_id(process.uid), rule)
 
     def _found(self, process: Process) -> Callers | None:
         for uid, gid, rule in self._rules:

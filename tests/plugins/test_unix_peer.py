@@ -129,6 +129,7 @@ async def test_a_user_is_one_key_whatever_it_is_called() -> None:
         ({"callers": [{"user": -1}]}, ">= 0"),
         ({"callers": [{"user": True}]}, "Expected `int | str | null`"),
         ({"callers": [{"user": ""}]}, "length >= 1"),
+        ({"callers": [{"user": 1, "team": "red\u202eder"}]}, "matching regex"),
         ({"callers": [{"uid": 5}]}, "unknown field `uid`"),
         ({"name_from": "pid"}, "Invalid enum value"),
     ],
