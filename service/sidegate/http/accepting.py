@@ -52,7 +52,8 @@ def streams_are_jobs(service: Service, route: Route) -> bool:
 
 def accepting(service: Service, route: Route, endpoint: CallEndpoint, *, array: bool = False) -> Answering:
     """The endpoint, or one round it that keeps as a job what a client prefers to have later."""
-    if route.resumable and not streams_are_jobs(service, route):
+    survive = route.resumable and streams_are_jobs(service, route)
+    if route.resumable and not survive:
         from sidegate.http.resumable import ResumableExchange
 
         endpoint.exchange = ResumableExchange(service, route, service.handlers[route.pipeline], endpoint.voice)
@@ -64,6 +65,6 @@ def accepting(service: Service, route: Route, endpoint: CallEndpoint, *, array: 
         or (route.operations and "jobs" not in route.operations)
     ):
         return endpoint
-    from sidegate.http.jobs import JobEndpoint
+    from sidegate.http.job_calls import JobEndpoint
 
-    return JobEndpoint(service, route, endpoint, array=array)
+    return JobEndpoint(service, route, endpoint, streams_survive=survive, array=array)

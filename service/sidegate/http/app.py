@@ -118,7 +118,7 @@ def _endpoints(service: Service, route: Route) -> list[tuple[str, Endpoint, str]
 def _jobs(service: Service, route: Route) -> list[tuple[str, Endpoint, str]]:
     # Only where the config accepts jobs.
     from sidegate.http.job_events import JobEvents
-    from sidegate.http.jobs import JobRecords
+    from sidegate.http.job_records import JobRecords
 
     records = JobRecords(service, route)
     one = route.prefix + "/v1/jobs/{id:[0-9a-f]{32}}"
