@@ -13,10 +13,11 @@ from typing import Any
 from sidegate.config import read_mapping
 from sidegate.contract.host import SystemClock
 from sidegate.gateway import Gateway
-from sidegate.http.app import OPERATIONS, make_app
-from sidegate.http.health import make_admin_app
-from sidegate.http.openapi import document
-from sidegate.http.openapi_spec import STATUSES
+from sidegate.http.admin_app import make_admin_app
+from sidegate.http.app import make_app
+from sidegate.http.openapi.document import document
+from sidegate.http.openapi.spec import STATUSES
+from sidegate.http.paths import OPERATIONS
 from sidegate.telemetry.logs import JsonLog
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"

@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidegate.http.console import is_console
-from sidegate.http.guard import OPEN
-from sidegate.http.health import make_admin_app
+from sidegate.http.admin.console import is_console
+from sidegate.http.admin.guard import OPEN
+from sidegate.http.admin_app import make_admin_app
 from sidegate.testing import Running, demo_config, gateway
 from tests.abuse.scene import check_problem
 from tests.abuse.sockets import Answer, ask, request

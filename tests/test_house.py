@@ -80,12 +80,13 @@ def test_imports_go_downwards() -> None:
         ("service/sidegate/contract/reply.py", "import sidegate.wire.sse", "Imports go downwards"),
         ("service/sidegate/wire/sse.py", "from sidegate.upstream import router", "Imports go downwards"),
         ("service/sidegate/counters/rates.py", "import sidegate.telemetry.logs", "Imports go downwards"),
+        ("service/sidegate/http/admin/answers.py", "import sidegate.http.app", "No modules import each other"),
         ("service/sidegate/newcomer.py", "", "Imports go downwards"),
         ("service/sidegate/loader.py", "import sidegate_plugins.log", "The gateway imports no plugin"),
         ("plugins/sidegate_plugins/log.py", "import sidegate.settings", "Plugins import the contract"),
         ("plugins/sidegate_plugins/_keys.py", "from sidegate.wire import sse", "Plugins import the contract"),
     ],
-    ids=["up", "far-up", "sideways", "no-layer", "privilege", "plugin", "plugin-part"],
+    ids=["up", "far-up", "sideways", "circle", "no-layer", "privilege", "plugin", "plugin-part"],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, module: str, line: str, broken: str) -> None:
     for folder in SOURCES.values():
@@ -96,7 +97,8 @@ def test_a_wrong_import_is_found(tmp_path: Path, module: str, line: str, broken:
         file.write(f"\n{line}\n")
     done = lint_imports(tmp_path)
     assert done.returncode == 1, done.stderr
-    assert any(text.startswith(broken) and text.endswith("BROKEN") for text in done.stdout.splitlines()), done.stdout
+    said = [text.removesuffix(" (1 ignored import)") for text in done.stdout.splitlines()]
+    assert any(text.startswith(broken) and text.endswith("BROKEN") for text in said), done.stdout
 
 
 def test_plugins_are_kept_from_all_but_the_contract() -> None:

@@ -16,8 +16,8 @@ from sidegate.config import Loaded
 from sidegate.contract.host import Clock, SystemClock
 from sidegate.errors import ConfigError, SidegateError
 from sidegate.ground import Ground
+from sidegate.http.admin_app import make_admin_app
 from sidegate.http.app import make_app
-from sidegate.http.health import make_admin_app
 from sidegate.http.listening import Told, listen, renew
 from sidegate.http.server import Face, Runner, check_parser, make_face
 from sidegate.reloading.reloader import Reloader, refusal

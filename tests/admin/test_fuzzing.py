@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import schemathesis
 
-from sidegate.http.app import OPERATIONS
+from sidegate.http.paths import OPERATIONS
 from tests.admin.ground import KEY, Desk, administered, config
 
 EXAMPLES = 4

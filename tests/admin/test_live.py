@@ -12,8 +12,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from sidegate.http import admin_live
-from sidegate.http.admin_live import MISSED, MOST_LISTENERS, Ticker
+from sidegate.http.admin import live
+from sidegate.http.admin.live import MISSED, MOST_LISTENERS, Ticker
 from sidegate.telemetry.pace import Pace, Snapshot, quantile
 from tests.admin.ground import ADMIN, Desk, administered, config, until
 
@@ -43,7 +43,7 @@ async def _nobody_ticks() -> bool:
 
 
 async def test_what_goes_on_is_told_at_once_and_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin_live, "SECONDS", 0.05)
+    monkeypatch.setattr(live, "SECONDS", 0.05)
     async with administered(config()) as desk:
         await desk.says()
         await desk.says(stream=True)
@@ -61,7 +61,7 @@ async def test_what_goes_on_is_told_at_once_and_every_second(monkeypatch: pytest
 
 
 async def test_nothing_runs_while_nobody_listens_and_one_ticker_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin_live, "SECONDS", 0.05)
+    monkeypatch.setattr(live, "SECONDS", 0.05)
     async with administered(config()) as desk:
         assert tickers() == []
         async with listening(desk) as one, listening(desk) as other:
@@ -92,7 +92,7 @@ async def test_more_than_so_many_may_not_listen() -> None:
 
 
 async def test_who_does_not_read_misses_events_and_nothing_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin_live, "SECONDS", 0.001)
+    monkeypatch.setattr(live, "SECONDS", 0.001)
     async with administered(config()) as desk:
         ticker = Ticker(lambda: desk.running.service)
         asleep, awake = ticker.join(), ticker.join()

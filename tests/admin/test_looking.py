@@ -13,7 +13,7 @@ import yaml
 from sidegate import __version__
 from sidegate.commands.check import made
 from sidegate.config import read_mapping
-from sidegate.http.admin_config import shown_config
+from sidegate.http.admin.config import shown_config
 from sidegate.loader import load
 from sidegate.null_host import null_host
 from sidegate.testing import gateway

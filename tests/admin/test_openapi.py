@@ -11,10 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidegate.http.app import OPERATIONS, make_app
-from sidegate.http.health import make_admin_app
-from sidegate.http.openapi import document
-from sidegate.http.openapi_calls import GEMINI_PATHS
+from sidegate.http.admin_app import make_admin_app
+from sidegate.http.app import make_app
+from sidegate.http.openapi.calls import GEMINI_PATHS
+from sidegate.http.openapi.document import document
+from sidegate.http.paths import OPERATIONS
 from sidegate.testing import demo_config, gateway
 from tests.admin.ground import administered, config
 from tests.tree import ROOT

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidegate.http.console import HEADERS, TYPES, read_files
+from sidegate.http.admin.console import HEADERS, TYPES, read_files
 from sidegate.testing import demo_config, gateway
 from tests.abuse.sockets import ask, request
 from tests.console.ground import KEY

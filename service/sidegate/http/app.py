@@ -11,8 +11,9 @@ from sidegate.http.accepting import accepting
 from sidegate.http.calls import CallEndpoint
 from sidegate.http.gemini import VERSIONS, gemini_calls
 from sidegate.http.health import add_health
-from sidegate.http.openapi_route import add_openapi
+from sidegate.http.openapi.route import add_openapi
 from sidegate.http.outermost import expectation, outermost
+from sidegate.http.paths import CALLS, OPERATIONS
 from sidegate.http.records import RecordEndpoint
 from sidegate.http.responses import response_routes
 from sidegate.http.server import SHORTCUTS
@@ -23,18 +24,6 @@ from sidegate.wire.own import Own
 from sidegate.wire.registry import DIALECTS
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-CALLS = {
-    "/v1/chat/completions": "openai.chat",
-    "/v1/completions": "openai.completions",
-    "/v1/embeddings": "openai.embeddings",
-    "/v1/responses": "openai.responses",
-    "/v1/messages": "anthropic.messages",
-    "/v1/messages/count_tokens": "anthropic.count_tokens",
-}
-"""Client paths, below a route's prefix, and the dialect spoken there; those of Gemini are in `http/gemini.py`."""
-
-OPERATIONS = ("chat", "text_completion", "embeddings", "count_tokens", "models", "calls", "usage", "jobs", "responses")
 
 
 def make_app(service: Service) -> web.Application:

@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
+from sidegate.http.app import make_app
 from sidegate.service import Service
 
 PATH: Final = "/admin/playground"
@@ -28,9 +29,6 @@ def add_playground(app: web.Application, service: Service) -> None:
 
     async def call(request: web.Request) -> web.StreamResponse:
         if not made:
-            # Imported here: the clients' application imports what this one is part of.
-            from sidegate.http.app import make_app
-
             clients = make_app(service)
             clients.freeze()
             made.append(clients)

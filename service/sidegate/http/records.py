@@ -13,9 +13,9 @@ from sidegate.contract.plugin import Handler
 from sidegate.errors import SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head
+from sidegate.http.parameters import fields
 from sidegate.http.replies import Voice
 from sidegate.http.server import peer_of
-from sidegate.http.usage import fields
 from sidegate.outlet import BufferOutlet
 from sidegate.service import Service
 from sidegate.settings import Route

@@ -16,9 +16,9 @@ from sidegate.contract.timeouts import Patience, asked_for
 from sidegate.errors import BadRequest, SidegateError
 from sidegate.http.exchange import Exchange
 from sidegate.http.intake import check_head
+from sidegate.http.parameters import fields
 from sidegate.http.server import peer_of
 from sidegate.http.sinks import StreamSink
-from sidegate.http.usage import fields
 from sidegate.outlet import BufferOutlet, StreamOutlet, named
 from sidegate.service import Service
 from sidegate.settings import Route

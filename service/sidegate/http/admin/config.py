@@ -15,7 +15,7 @@ from sidegate.config import Loaded
 from sidegate.contract.prices import Pricing, Rates
 from sidegate.contract.timeouts import TimeoutChanges
 from sidegate.finder import Available, available
-from sidegate.http.admin_answers import Page, no_parameters, said
+from sidegate.http.admin.answers import Page, no_parameters, said
 from sidegate.loader import LoadedPlugin, Plugins
 from sidegate.service import Service
 from sidegate.settings import Route, Target

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from sidegate.http.admin_answers import HEADERS, no_parameters
+from sidegate.http.admin.answers import HEADERS, no_parameters
 from sidegate.service import Service
 
 
@@ -25,6 +25,6 @@ def add_openapi(app: web.Application, service: Service, *, admin: bool) -> None:
 
 
 def _made(service: Service, app: web.Application, admin: bool) -> bytes:
-    from sidegate.http.openapi import encoded
+    from sidegate.http.openapi.document import encoded
 
     return encoded(service, app, admin=admin)

@@ -7,12 +7,11 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from sidegate.http import openapi_shapes as shapes
-from sidegate.http import openapi_vendors as vendors
-from sidegate.http.openapi_calls import ANTHROPIC, CALL, GEMINI, OPENAI, PAGES
-from sidegate.http.openapi_spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
-from sidegate.http.openapi_streams import RECORD
-from sidegate.http.openapi_words import CALL_ID, USAGE_PARAMETERS, operation
+from sidegate.http.openapi import shapes, vendors
+from sidegate.http.openapi.calls import ANTHROPIC, CALL, GEMINI, OPENAI, PAGES
+from sidegate.http.openapi.spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
+from sidegate.http.openapi.streams import RECORD
+from sidegate.http.openapi.words import CALL_ID, USAGE_PARAMETERS, operation
 from sidegate.in_flight import OwnInFlight
 from sidegate.ledger.rows import AttemptRow, CallRow
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from sidegate.errors import Refusal
-from sidegate.http.admin_answers import HEADERS, no_parameters
+from sidegate.http.admin.answers import HEADERS, no_parameters
 from sidegate.in_flight import InFlight, in_flight
 from sidegate.live import Live
 from sidegate.service import Service

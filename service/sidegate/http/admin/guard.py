@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from sidegate.contract.host import Log
 from sidegate.errors import Refusal
-from sidegate.http.console import is_console
+from sidegate.http.admin.console import is_console
 from sidegate.http.server import through_unix
 from sidegate.settings import Admin
 

@@ -14,9 +14,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidegate.errors import BadRequest
-from sidegate.http.admin_answers import no_parameters, said
+from sidegate.http.admin.answers import no_parameters, said
 from sidegate.http.intake import check_head, read_json
-from sidegate.http.usage import parameters
+from sidegate.http.parameters import parameters
 from sidegate.keys.asked import Change, Filter, Issue, Rotate, misread, read
 from sidegate.keys.desk import Told
 from sidegate.keys.key import Shown

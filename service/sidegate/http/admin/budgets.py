@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from sidegate.contract.caller import Caller
 from sidegate.contract.reservations import BudgetLimit
 from sidegate.errors import BadRequest, SidegateError
-from sidegate.http.admin_answers import Page, asked, rows_asked, said
+from sidegate.http.admin.answers import Page, asked, rows_asked, said
 from sidegate.keys.key import Shown
 from sidegate.ledger.records import Spent, Subject
 from sidegate.service import Service

@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from sidegate.errors import BadRequest, Refusal
-from sidegate.http.admin_answers import CALL, Page, asked, no_parameters, rows_asked, said
+from sidegate.http.admin.answers import CALL, Page, asked, no_parameters, rows_asked, said
 from sidegate.in_flight import InFlight
 from sidegate.ledger.records import CallsAsked
 from sidegate.ledger.report_query import MAX_TEXT, moment

@@ -7,12 +7,12 @@ from typing import cast
 from aiohttp import web
 
 from sidegate.errors import Refusal
-from sidegate.http.admin_answers import CALL
-from sidegate.http.admin_budgets import add_budgets
-from sidegate.http.admin_calls import add_calls
-from sidegate.http.admin_config import add_config
-from sidegate.http.admin_live import add_live
-from sidegate.http.admin_status import add_status
+from sidegate.http.admin.answers import CALL
+from sidegate.http.admin.budgets import add_budgets
+from sidegate.http.admin.calls import add_calls
+from sidegate.http.admin.config import add_config
+from sidegate.http.admin.live import add_live
+from sidegate.http.admin.status import add_status
 from sidegate.service import Service
 
 
@@ -31,7 +31,7 @@ def add_administration(app: web.Application, service: Service) -> None:
         _add_no_jobs(app)
         return
     # Only where the config accepts jobs.
-    from sidegate.http.admin_jobs import add_jobs
+    from sidegate.http.admin.jobs import add_jobs
 
     add_jobs(app, current)
 

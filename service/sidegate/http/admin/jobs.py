@@ -8,7 +8,7 @@ from typing import Final, get_args
 from aiohttp import web
 
 from sidegate.errors import BadRequest, Refusal
-from sidegate.http.admin_answers import CALL, Page, asked, no_parameters, rows_asked, said
+from sidegate.http.admin.answers import CALL, Page, asked, no_parameters, rows_asked, said
 from sidegate.jobs.desk import Desk
 from sidegate.jobs.job import State
 from sidegate.service import Service

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from sidegate.errors import BadRequest
 from sidegate.http.intake import check_head
+from sidegate.http.parameters import parameters
 from sidegate.http.server import SERVER
-from sidegate.http.usage import parameters
 
 T = TypeVar("T")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from sidegate.http import openapi_shapes as shapes
-from sidegate.http.openapi_calls import CALL, OPENAI
-from sidegate.http.openapi_spec import PLAIN, Json, Spec, events, nothing, parameter
-from sidegate.http.openapi_words import operation
+from sidegate.http.openapi import shapes
+from sidegate.http.openapi.calls import CALL, OPENAI
+from sidegate.http.openapi.spec import PLAIN, Json, Spec, events, nothing, parameter
+from sidegate.http.openapi.words import operation
 
 Maker: TypeAlias = Callable[[Spec], Json]
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from sidegate.http import openapi_shapes as shapes
-from sidegate.http import openapi_vendors as vendors
 from sidegate.http.gemini import VERSIONS
-from sidegate.http.openapi_spec import TEXT, Json, Spec, Voice, events, parameter
+from sidegate.http.openapi import shapes, vendors
+from sidegate.http.openapi.spec import TEXT, Json, Spec, Voice, events, parameter
 
 CALL = (400, 401, 403, 404, 408, 409, 413, 415, 417, 422, 429, 499, 500, 502, 503, 504, 505)
 """What a call may be answered besides 200: the gateway's own, and what a provider says of a client's request."""

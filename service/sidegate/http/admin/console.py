@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from sidegate.http.admin_answers import no_parameters
+from sidegate.http.admin.answers import no_parameters
 from sidegate.http.server import SERVER
 
 PATH: Final = "/console"

@@ -9,11 +9,12 @@ import msgspec
 from aiohttp import web
 
 from sidegate import __version__
-from sidegate.http import openapi_admin, openapi_records, openapi_streams
-from sidegate.http.app import OPERATIONS as ALL_OPERATIONS
-from sidegate.http.openapi_calls import DIALECTS, GEMINI_PATHS, call, gemini
-from sidegate.http.openapi_spec import PLAIN, TEXT, Json, Spec, nothing
-from sidegate.http.openapi_words import operation
+from sidegate.http.openapi import admin as of_admin
+from sidegate.http.openapi import records, streams
+from sidegate.http.openapi.calls import DIALECTS, GEMINI_PATHS, call, gemini
+from sidegate.http.openapi.spec import PLAIN, TEXT, Json, Spec, nothing
+from sidegate.http.openapi.words import operation
+from sidegate.http.paths import OPERATIONS as ALL_OPERATIONS
 from sidegate.service import Service
 from sidegate.settings import Route
 
@@ -85,9 +86,9 @@ def _security(service: Service, *, admin: bool) -> list[Json]:
 
 def _described(spec: Spec, service: Service, method: str, canonical: str) -> Iterable[tuple[str, Json]]:
     """What is served there: a path of the router may be several of the document."""
-    known = _HEALTH.get(canonical) or openapi_admin.OPERATIONS.get((method, canonical))
+    known = _HEALTH.get(canonical) or of_admin.OPERATIONS.get((method, canonical))
     if known is not None or method == "HEAD":
-        made = (known or openapi_admin.OPERATIONS[("GET", canonical)])(spec)
+        made = (known or of_admin.OPERATIONS[("GET", canonical)])(spec)
         yield canonical, _without_body(spec, made) if method == "HEAD" else made
         return
     if canonical == "/openapi.json":
@@ -140,7 +141,7 @@ _HEALTH: Mapping[str, Any] = {
     "/readyz": _probe("getReady", "Whether it takes calls", fails=True),
     "/healthz": _probe("getHealth", "The same as `/readyz`", fails=True),
 }
-_BELOW: Mapping[tuple[str, str], Any] = {**openapi_records.OPERATIONS, **openapi_streams.OPERATIONS}
+_BELOW: Mapping[tuple[str, str], Any] = {**records.OPERATIONS, **streams.OPERATIONS}
 
 
 def _itself(spec: Spec) -> Json:

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, get_args
 
 from sidegate.finder import Available
-from sidegate.http import openapi_shapes as shapes
-from sidegate.http.admin_answers import Page
-from sidegate.http.admin_budgets import ShownBudget
-from sidegate.http.admin_calls import FILTERS, STATES, FlyingCalls, KnownCall, StoppedCall
-from sidegate.http.admin_config import ShownConfig, ShownModel, ShownPipeline, ShownRoute
-from sidegate.http.admin_keys import ChangedKey, ToldKey
-from sidegate.http.admin_live import Now
-from sidegate.http.admin_status import Status
-from sidegate.http.console import TYPES
-from sidegate.http.openapi_calls import CALL
-from sidegate.http.openapi_spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
-from sidegate.http.openapi_words import CALL_ID, USAGE_PARAMETERS, operation
+from sidegate.http.admin.answers import Page
+from sidegate.http.admin.budgets import ShownBudget
+from sidegate.http.admin.calls import FILTERS, STATES, FlyingCalls, KnownCall, StoppedCall
+from sidegate.http.admin.config import ShownConfig, ShownModel, ShownPipeline, ShownRoute
+from sidegate.http.admin.console import TYPES
+from sidegate.http.admin.keys import ChangedKey, ToldKey
+from sidegate.http.admin.live import Now
+from sidegate.http.admin.status import Status
+from sidegate.http.openapi import shapes
+from sidegate.http.openapi.calls import CALL
+from sidegate.http.openapi.spec import JSON, PLAIN, TEXT, Json, Spec, events, nothing, parameter
+from sidegate.http.openapi.words import CALL_ID, USAGE_PARAMETERS, operation
 from sidegate.in_flight import InFlight
 from sidegate.keys.asked import Change, Issue, Rotate
 from sidegate.keys.desk import Page as KeyPage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sidegate.http.openapi_spec import Json, parameter
+from sidegate.http.openapi.spec import Json, parameter
 
 CALL_ID = parameter("id", "path", "The call.", {"type": "string", "pattern": "^[0-9a-f]{32}$"})
 

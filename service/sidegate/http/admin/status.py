@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from sidegate import __version__
-from sidegate.http.admin_answers import no_parameters, said
+from sidegate.http.admin.answers import no_parameters, said
 from sidegate.service import Service
 
 
