@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from sidegate.contract.meaning import Message, Request, ResponseFormat, Tool
 from sidegate.errors import BadRequest
 from sidegate.wire.anthropic_content import read_as, read_content
-from sidegate.wire.body import UNREADABLE, convert, wrong_type
+from sidegate.wire.body import convert, names_of, others
 from sidegate.wire.dialect import Fields
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -74,13 +74,13 @@ class MessagesRequest(Struct):
 
 
 _DECODER = msgspec.json.Decoder(MessagesRequest)
-_KNOWN = frozenset(MessagesRequest.__struct_encode_fields__)
+_KNOWN = names_of(MessagesRequest)
 
 
 def read_request(fields: Fields) -> Request:
     """The request. Raises `BadRequest` naming the field that is wrong or missing."""
     asked = convert({name: raw for name, raw in fields.items() if name in _KNOWN}, _DECODER)
-    extra = _extra(fields)
+    extra = others(fields, _KNOWN)
     tools = _tools(asked, extra)
     budget = _thinking(asked, extra)
     effort, response_format = _output(asked, extra)
@@ -105,16 +105,6 @@ def read_request(fields: Fields) -> Request:
         metadata=metadata,
         extra=extra,
     )
-
-
-def _extra(fields: Fields) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in fields.keys() - _KNOWN:
-        try:
-            found[name] = msgspec.json.decode(fields[name])
-        except UNREADABLE as error:
-            raise wrong_type(error, name) from error
-    return found
 
 
 def _messages(asked: MessagesRequest) -> tuple[Message, ...]:

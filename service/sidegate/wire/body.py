@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from msgspec import MsgspecError, Raw
+from msgspec import MsgspecError, Raw, Struct
 
 from sidegate.errors import BadRequest
 
@@ -74,6 +74,22 @@ def convert(fields: Mapping[str, Any], decoder: msgspec.json.Decoder[T]) -> T:
         return decoder.decode(_ENCODER.encode(fields))
     except UNREADABLE as error:
         raise wrong_type(error) from error
+
+
+def names_of(type: type[Struct]) -> frozenset[str]:
+    """The names of a Struct's fields in JSON."""
+    return frozenset(type.__struct_encode_fields__)
+
+
+def others(fields: Mapping[str, Raw], names: frozenset[str]) -> dict[str, Any]:
+    """The fields without a word of our own, decoded. Raises `BadRequest` for one that cannot be."""
+    found: dict[str, Any] = {}
+    for name in fields.keys() - names:
+        try:
+            found[name] = msgspec.json.decode(fields[name])
+        except UNREADABLE as error:
+            raise wrong_type(error, name) from error
+    return found
 
 
 def wrong_type(error: Exception, prefix: str = "") -> BadRequest:

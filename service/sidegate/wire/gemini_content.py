@@ -25,7 +25,7 @@ from sidegate.contract.meaning import (
     ToolUse,
 )
 from sidegate.errors import BadRequest
-from sidegate.wire.body import UNREADABLE
+from sidegate.wire.body import UNREADABLE, names_of
 from sidegate.wire.gemini_fields import read_as, renamed, several
 from sidegate.wire.gemini_reply import PART
 from sidegate.wire.seals import GEMINI, is_of
@@ -75,7 +75,7 @@ class Part(Struct, rename="camel"):
     function_response: Any = None
 
 
-_KNOWN = frozenset(Part.__struct_encode_fields__)
+_KNOWN = names_of(Part)
 
 _encode = msgspec.json.Encoder().encode
 

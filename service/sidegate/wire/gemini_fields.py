@@ -59,10 +59,6 @@ def _renames(type: type[Struct]) -> Mapping[str, str]:
     return {snake(name): name for name in type.__struct_encode_fields__ if snake(name) != name}
 
 
-def known(type: type[Struct]) -> frozenset[str]:
-    return frozenset(type.__struct_encode_fields__)
-
-
 def renamed(value: Mapping[str, Any], type: type[Struct]) -> dict[str, Any]:
     """An object with the fields of `type` by their camelCase names; others stay. Raises `BadRequest` for one in both:
     the gateway would read one value, and the provider perhaps the other."""

@@ -23,7 +23,7 @@ from sidegate.contract.meaning import (
     ToolUse,
 )
 from sidegate.errors import BadRequest
-from sidegate.wire.body import UNREADABLE, convert, wrong_type
+from sidegate.wire.body import convert, names_of, others
 from sidegate.wire.dialect import Fields
 from sidegate.wire.gemini_content import (
     UNSIGNED,
@@ -34,7 +34,7 @@ from sidegate.wire.gemini_content import (
     read_result,
     standard,
 )
-from sidegate.wire.gemini_fields import CONFIG, known, read_as, renamed, several
+from sidegate.wire.gemini_fields import CONFIG, read_as, renamed, several
 from sidegate.wire.gemini_schema import json_schema
 from sidegate.wire.gemini_tools import read_choice, read_tools
 from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Temperature, Tokens
@@ -83,14 +83,14 @@ class GenerateRequest(Struct, rename="camel"):
 
 
 _DECODER = msgspec.json.Decoder(GenerateRequest)
-_KNOWN = frozenset(GenerateRequest.__struct_encode_fields__)
-_CONFIG = known(Config)
+_KNOWN = names_of(GenerateRequest)
+_CONFIG = names_of(Config)
 
 
 def read_request(fields: Fields) -> Request:
     """The request. Raises `BadRequest` naming the field that is wrong or missing."""
     asked = convert({name: raw for name, raw in fields.items() if name in _KNOWN}, _DECODER)
-    extra = _extra(fields)
+    extra = others(fields, _KNOWN)
     told = renamed(asked.generation_config or {}, Config)
     config = read_as(told, Config, "generationConfig")
     extra.update({CONFIG + name: value for name, value in told.items() if name not in _CONFIG and value is not None})
@@ -119,16 +119,6 @@ def read_request(fields: Fields) -> Request:
         reasoning_tokens=budget,
         extra=extra,
     )
-
-
-def _extra(fields: Fields) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in fields.keys() - _KNOWN:
-        try:
-            found[name] = msgspec.json.decode(fields[name])
-        except UNREADABLE as error:
-            raise wrong_type(error, name) from error
-    return found
 
 
 def _messages(asked: GenerateRequest) -> tuple[Message, ...]:

@@ -23,7 +23,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest
 from sidegate.wire import openai_request as shared
-from sidegate.wire.body import convert
+from sidegate.wire.body import convert, names_of, others
 from sidegate.wire.dialect import Fields
 from sidegate.wire.openai_chat_details import read_details
 from sidegate.wire.seals import GEMINI
@@ -113,7 +113,7 @@ class ChatRequest(Struct):
 
 
 _DECODER = msgspec.json.Decoder(ChatRequest)
-_KNOWN = shared.known(ChatRequest)
+_KNOWN = names_of(ChatRequest)
 
 
 def read_request(fields: Fields) -> Request:
@@ -121,7 +121,7 @@ def read_request(fields: Fields) -> Request:
     known: Fields = {name: raw for name, raw in fields.items() if name in _KNOWN}
     asked = convert(known, _DECODER)
     options = asked.stream_options
-    extra = shared.extra(fields, _KNOWN)
+    extra = others(fields, _KNOWN)
     # Tools that are no functions, and a choice among them, have no word here: the field stays whole beside ours.
     if any(tool.function is None for tool in asked.tools or []):
         extra["tools"] = msgspec.json.decode(fields["tools"])

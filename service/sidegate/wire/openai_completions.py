@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidegate.contract.meaning import Content, Message, OpaqueContent, Part, Request, TextContent
 from sidegate.wire import openai, openai_chat, openai_request
 from sidegate.wire import openai_completions_reply as reply
-from sidegate.wire.body import convert
+from sidegate.wire.body import convert, names_of, others
 from sidegate.wire.dialect import Envelope, Fields
 from sidegate.wire.openai_request import texts_or_tokens
 
@@ -50,7 +50,7 @@ class CompletionRequest(Struct):
 
 
 _REQUEST = msgspec.json.Decoder(CompletionRequest)
-_KNOWN = openai_request.known(CompletionRequest)
+_KNOWN = names_of(CompletionRequest)
 
 
 class OpenAICompletions(openai.Errors):
@@ -79,7 +79,7 @@ class OpenAICompletions(openai.Errors):
             presence_penalty=asked.presence_penalty,
             choices=asked.n,
             user=asked.user,
-            extra=openai_request.extra(fields, _KNOWN),
+            extra=others(fields, _KNOWN),
         )
 
     def write_request(self, request: Request, dropped: list[str]) -> dict[str, Any]:

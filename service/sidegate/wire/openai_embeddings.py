@@ -19,7 +19,7 @@ from msgspec import Meta, Raw, Struct
 from sidegate.contract.meaning import Embedding, End, Part, Report, Request, Start, Usage
 from sidegate.errors import BadRequest
 from sidegate.wire import openai, openai_request
-from sidegate.wire.body import UNREADABLE, convert, encode
+from sidegate.wire.body import UNREADABLE, convert, encode, names_of, others
 from sidegate.wire.dialect import Envelope, Fields, Sign
 from sidegate.wire.openai_chat_meter import Tally, no_reply
 from sidegate.wire.openai_chat_reply import start_of
@@ -57,7 +57,7 @@ class Measured(Struct, gc=False):
 
 
 _REQUEST = msgspec.json.Decoder(EmbeddingRequest)
-_KNOWN = openai_request.known(EmbeddingRequest)
+_KNOWN = names_of(EmbeddingRequest)
 _WHOLE = msgspec.json.Decoder(Whole)
 _MEASURED = msgspec.json.Decoder(Measured)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
@@ -247,7 +247,7 @@ class OpenAIEmbeddings(openai.Errors):
             dimensions=asked.dimensions,
             encoding_format=asked.encoding_format,
             user=asked.user,
-            extra=openai_request.extra(fields, _KNOWN),
+            extra=others(fields, _KNOWN),
         )
 
     def write_request(self, request: Request, dropped: list[str]) -> dict[str, Any]:

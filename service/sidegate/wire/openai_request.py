@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from sidegate.contract.meaning import (
     Content,
@@ -41,22 +41,6 @@ OPAQUE_CALL = "openai.tool_call"
 
 class StreamOptions(Struct):
     include_usage: bool | None = None
-
-
-def known(type: type[Struct]) -> frozenset[str]:
-    """The names of a Struct's fields in JSON."""
-    return frozenset(type.__struct_encode_fields__)
-
-
-def extra(fields: Mapping[str, Raw], names: frozenset[str]) -> dict[str, Any]:
-    """The fields without a word of our own, decoded. Raises `BadRequest` for one that cannot be."""
-    found: dict[str, Any] = {}
-    for name in fields.keys() - names:
-        try:
-            found[name] = msgspec.json.decode(fields[name])
-        except UNREADABLE as error:
-            raise wrong_type(error, name) from error
-    return found
 
 
 def stops(stop: str | list[str] | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sidegate.contract.meaning import Message, Request, ResponseFormat, TextContent, Tool
 from sidegate.errors import BadRequest
 from sidegate.wire import openai_request as shared
-from sidegate.wire.body import convert
+from sidegate.wire.body import convert, names_of, others
 from sidegate.wire.dialect import Fields
 from sidegate.wire.openai_responses_input import read_as, read_input
 
@@ -58,13 +58,13 @@ class ResponsesRequest(Struct):
 
 
 _DECODER = msgspec.json.Decoder(ResponsesRequest)
-_KNOWN = shared.known(ResponsesRequest)
+_KNOWN = names_of(ResponsesRequest)
 
 
 def read_request(fields: Fields) -> Request:
     """The request. Raises `BadRequest` naming the field that is wrong or missing."""
     asked = convert({name: raw for name, raw in fields.items() if name in _KNOWN}, _DECODER)
-    extra = {name: value for name, value in shared.extra(fields, _KNOWN).items() if value is not None}
+    extra = {name: value for name, value in others(fields, _KNOWN).items() if value is not None}
     tools = _tools(asked, extra)
     return Request(
         model=asked.model,

@@ -14,9 +14,9 @@ from msgspec import Meta, Struct
 
 from sidegate.contract.meaning import Message, Request, ResponseFormat, TextContent, Tool
 from sidegate.errors import BadRequest
-from sidegate.wire.body import convert
+from sidegate.wire.body import convert, names_of
 from sidegate.wire.dialect import Fields
-from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Stops, Temperature, Tokens, known
+from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Stops, Temperature, Tokens
 from sidegate.wire.ui_history import UIMessage, read_messages
 from sidegate.wire.ui_parts import read_as
 
@@ -81,8 +81,8 @@ class CompletionRequest(CallSettings, rename="camel", kw_only=True):
 
 _CHAT = msgspec.json.Decoder(ChatRequest)
 _COMPLETION = msgspec.json.Decoder(CompletionRequest)
-_OF_CHAT = known(ChatRequest)
-_OF_COMPLETION = known(CompletionRequest)
+_OF_CHAT = names_of(ChatRequest)
+_OF_COMPLETION = names_of(CompletionRequest)
 
 
 def read_chat(fields: Fields) -> Request:
