@@ -132,12 +132,13 @@ class Live:
             live.reply = call.reply_for(call.notes.stop) if call.notes.stop is not None else reply
         except BaseException as error:
             live.reply = call.reply_for(error)
-            if not isinstance(error, Exception):
-                raise
-            if not isinstance(error, SidegateError):
+            if isinstance(error, Exception) and not isinstance(error, SidegateError):
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": f"call {call.id} failed in the gateway", "exception": error}
                 )
+            _shed(error)
+            if not isinstance(error, Exception):
+                raise
 
     def _end(self, live: LiveCall, _: object = None) -> None:
         del self._calls[live.call.id]
@@ -232,3 +233,12 @@ class Live:
     def hurry(self) -> None:
         """End a drain now: what still runs is stopped, and told."""
         self._hurry.set()
+
+
+def _shed(error: BaseException | None) -> None:
+    """Let go of the frames that an error came through: they hold the call, and the call holds the error. All of it
+    would wait for the collector, which comes seldom to what has lived as long as a stream."""
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        _shed(error.__cause__)
+        error = error.__context__

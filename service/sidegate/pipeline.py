@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from sidegate.contract.call import Call
 from sidegate.contract.frame import Frame
@@ -32,20 +32,32 @@ Report = Callable[[str, Exception], None]
 
 def chain(plugins: Sequence[Named], core: Handler, clock: Clock, report: Report) -> Handler:
     """The onion, built once: the first plugin is the outermost, `core` answers."""
-    handler = core
+    if not plugins:
+        return core
+    inner: _Inner = _Core(core)
     for named in reversed(plugins):
         layer = _ObserverLayer if named.plugin.fails_open else _GuardLayer
-        handler = layer(named.name, named.plugin, handler, clock, report)
-    return handler
+        inner = layer(named.name, named.plugin, inner, clock, report)
+    outermost = inner
+    return lambda call: outermost.enter(call, None)
+
+
+class _Inner(Protocol):
+    """What is further in: told in whose stretch it is awaited, if in one, and tells it what became of the call.
+
+    So one coroutine a plugin is enough beside the plugin's own: they all wait as long as a stream lasts.
+    """
+
+    def enter(self, call: Call, outside: PluginFrame | None) -> Coroutine[Any, Any, Reply]: ...
 
 
 class PluginFrame:
     """One plugin's stretch of one call: clocks its own time and keeps what became of what is further in.
 
-    Every plugin of every call goes through `handle` and `leave`, so they call nothing that they can do without.
+    Every plugin of every call has one, so its methods call nothing that they can do without.
     """
 
-    __slots__ = ("_clock", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
+    __slots__ = ("_clock", "_sent", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
 
     def __init__(self, layer: _Layer, call: Call) -> None:
         self.layer = layer
@@ -57,6 +69,7 @@ class PluginFrame:
         self.reply: Reply | None = None
         self.failure: BaseException | None = None
         self._clock = layer.monotonic
+        self._sent = 0
         self.since = self._clock()
         call.notes.frame = self
 
@@ -72,25 +85,35 @@ class PluginFrame:
         self.call.notes.marks.append((self.layer.name, "failed"))
         self.layer.reported(error)
 
-    async def handle(self, call: Call) -> Reply:
-        """The `handler` that the plugin is given."""
+    def handle(self, call: Call) -> Coroutine[Any, Any, Reply]:
+        """The `handler` that a guard is given."""
+        return self.layer.inner.enter(call, self)
+
+    async def once(self, call: Call) -> Reply:
+        """The `handler` that an observer is given: it runs once, and what became of it stands."""
+        if self.failure is not None:
+            raise self.failure
+        if self.reply is not None:
+            return self.reply
+        return await self.layer.inner.enter(call, self)
+
+    def passes(self, call: Call) -> None:
+        """The plugin waits for what is further in."""
         if self.leaked:
             raise RuntimeError(f"{self.name} awaited handler again after something of the first run was released")
         self.own += self._clock() - self.since
         self.since = 0.0
-        before = call.sent
-        try:
-            reply = self.reply = await self.layer.inner(call)
-            self.failure = None
-            return reply
-        except BaseException as error:
-            self.failure = error
-            raise
-        finally:
-            if call.sent != before:
-                self.leaked = not self._held()
-            self.since = self._clock()
-            call.notes.frame = self
+        self._sent = call.sent
+
+    def came(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
+        """What is further in has ended: the plugin goes on."""
+        self.failure = error
+        if error is None:
+            self.reply = reply
+        if call.sent != self._sent:
+            self.leaked = not self._held()
+        self.since = self._clock()
+        call.notes.frame = self
 
     def _held(self) -> bool:
         if len(self.call.stages) == self.mark:
@@ -122,8 +145,28 @@ class PluginFrame:
         notes.plugin_seconds[name] = notes.plugin_seconds.get(name, 0.0) + own
 
 
+class _Core:
+    """What answers, as the plugin next to it meets it."""
+
+    __slots__ = ("_answers",)
+
+    def __init__(self, answers: Handler) -> None:
+        self._answers = answers
+
+    async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
+        assert outside is not None
+        outside.passes(call)
+        try:
+            reply = await self._answers(call)
+        except BaseException as error:
+            outside.came(call, None, error)
+            raise
+        outside.came(call, reply, None)
+        return reply
+
+
 class _Layer:
-    def __init__(self, name: str, plugin: AnyPlugin, inner: Handler, clock: Clock, report: Report) -> None:
+    def __init__(self, name: str, plugin: AnyPlugin, inner: _Inner, clock: Clock, report: Report) -> None:
         self.name = name
         self.plugin = plugin
         self.inner = inner
@@ -138,63 +181,77 @@ class _Layer:
 class _GuardLayer(_Layer):
     """Fails closed: what goes wrong in the plugin ends the call."""
 
-    async def __call__(self, call: Call) -> Reply:
+    async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
+        if outside is not None:
+            outside.passes(call)
         outer = call.notes.frame
         frame = PluginFrame(self, call)
         try:
-            return await self.plugin(call, frame.handle)
-        except asyncio.CancelledError:
-            if not _overdue(frame):
-                raise
-            error = PluginError(self.name, overdue=True)
-            frame.reported(error)
-            raise error from None
-        except SidegateError as error:
-            if error is not frame.failure and error.plugin is None:
-                error.plugin = self.name
-            raise
-        except Exception as error:
-            if error is frame.failure:
-                raise
-            frame.reported(error)
-            raise PluginError(self.name) from error
-        finally:
+            reply = await self.plugin(call, frame.handle)
+        except BaseException as error:
+            failure = self._failure(frame, error)
             frame.leave(outer)
+            if outside is not None:
+                outside.came(call, None, failure)
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
+        frame.leave(outer)
+        if outside is not None:
+            outside.came(call, reply, None)
+        return reply
+
+    def _failure(self, frame: PluginFrame, error: BaseException) -> BaseException:
+        """The error as it goes on: what is the plugin's own is named after it."""
+        if isinstance(error, asyncio.CancelledError):
+            if not _overdue(frame):
+                return error
+            late = PluginError(self.name, overdue=True)
+            frame.reported(late)
+            return late
+        if error is frame.failure or not isinstance(error, Exception):
+            return error
+        if isinstance(error, SidegateError):
+            error.plugin = error.plugin or self.name
+            return error
+        frame.reported(error)
+        failure = PluginError(self.name)
+        failure.__cause__ = error
+        return failure
 
 
 class _ObserverLayer(_Layer):
     """Fails open: the handler runs once whatever the plugin does, and its outcome stands."""
 
-    async def __call__(self, call: Call) -> Reply:
+    async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
+        if outside is not None:
+            outside.passes(call)
         outer = call.notes.frame
         frame = PluginFrame(self, call)
         try:
-            await self._watched(call, frame)
-            if frame.failure is not None:
-                raise frame.failure
-            if frame.reply is None:
-                return await frame.handle(call)
-            return frame.reply
-        finally:
+            try:
+                await self.plugin(call, frame.once)
+            except (Exception, asyncio.CancelledError) as error:
+                self._watch(frame, error)
+            reply = frame.reply if frame.reply is not None else await frame.once(call)
+        except BaseException as error:
             frame.leave(outer)
+            if outside is not None:
+                outside.came(call, None, error)
+            raise
+        frame.leave(outer)
+        if outside is not None:
+            outside.came(call, reply, None)
+        return reply
 
-    async def _watched(self, call: Call, frame: PluginFrame) -> None:
-        try:
-            await self.plugin(call, lambda call: self._once(call, frame))
-        except asyncio.CancelledError:
+    def _watch(self, frame: PluginFrame, error: Exception | asyncio.CancelledError) -> None:
+        """What goes wrong in the plugin is told and stepped over; a cancellation that is not its own goes on."""
+        if isinstance(error, asyncio.CancelledError):
             if not _overdue(frame):
-                raise
-            frame.reported(PluginError(self.name, overdue=True))
-        except Exception as error:
-            if error is not frame.failure:
-                frame.reported(error)
-
-    async def _once(self, call: Call, frame: PluginFrame) -> Reply:
-        if frame.failure is not None:
-            raise frame.failure
-        if frame.reply is not None:
-            return frame.reply
-        return await frame.handle(call)
+                raise error
+            error = PluginError(self.name, overdue=True)
+        if error is not frame.failure:
+            frame.reported(error)
 
 
 def _overdue(frame: PluginFrame) -> bool:

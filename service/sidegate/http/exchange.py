@@ -32,12 +32,12 @@ class Exchange:
     async def run(self, call: Call, outlet: StreamOutlet | BufferOutlet, sink: StreamSink | None) -> web.StreamResponse:
         """Answer the request. Where its client leaves, `live` is told, and the cancellation goes on its way."""
         outlet.notes = call.notes
-        if sink is not None:
-            sink.headers = partial(self._headers, call)
         try:
             live = self._live.start(call, self._handler, outlet, self._on_disconnect)
         except SidegateError as error:
             return error_reply(self._voice, error, call)
+        if sink is not None:
+            sink.headers = partial(self._headers, call)
         try:
             await live.ended()
         except asyncio.CancelledError:

@@ -127,6 +127,8 @@ class StreamSink:
     def leave(self) -> None:
         """The reader has gone, or is answered without a stream: nothing is written any more."""
         self._gone = True
+        # They come from the call, which has this.
+        self.headers = None
 
     def abort(self) -> None:
         """Cut a reader that stands still."""
