@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from aiohttp import ClientResponse
 
-from sidegate.testing import Exchange
+from sidegate.testing import Exchange, ScriptedProvider
 
 
 def leads_to(*urls: str, dialect: str = "openai", plugins: tuple[Mapping[str, Any], ...] = (), **rest: Any) -> Any:
@@ -74,6 +75,28 @@ async def answers(exchange: Exchange) -> None:
     await exchange.stream(ROLE, delta(content="H"), delta(content="é"), STOP, *([USAGE] if wish else []), DONE)
 
 
+async def silent(exchange: Exchange) -> None:
+    """A provider that never answers, or says one word of a stream and no more."""
+    if exchange.json.get("stream"):
+        await exchange.head(Transfer_Encoding="chunked")
+        await exchange.chunk(ROLE + delta(content="x"))
+    await exchange.closed.wait()
+
+
+PIECES = 400
+A_PIECE = b"a" * 10_000
+
+
+async def pours_and_ends(exchange: Exchange) -> None:
+    """A provider of a stream of 4 MB."""
+    await exchange.head(Transfer_Encoding="chunked")
+    await exchange.chunk(ROLE)
+    for _ in range(PIECES):
+        await exchange.chunk(delta(content=A_PIECE.decode()))
+    await exchange.chunk(STOP + DONE)
+    await exchange.chunk(b"")
+
+
 def chat(stream: bool = False, **more: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **more}
 
@@ -82,8 +105,31 @@ def messages(stream: bool = False, **more: Any) -> dict[str, Any]:
     return {**chat(stream, **more), "max_tokens": 50}
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait, for 5 s at most, for a state that nobody announces."""
+async def leave(asking: asyncio.Future[ClientResponse], provider: ScriptedProvider, stream: bool) -> None:
+    """Its client leaves, in mid-stream or while it waits; returns when the provider has been left, too."""
+    await until(lambda: bool(provider.exchanges))
+    if stream:
+        reply = await asking
+        await reply.content.readany()
+        reply.close()
+    else:
+        asking.cancel()
     async with asyncio.timeout(5):
+        await provider.exchanges[0].closed.wait()
+
+
+async def slowly(reply: ClientResponse) -> bytes:
+    """All of a reply, by a reader that lets others go first after each piece."""
+    data = b""
+    async with asyncio.timeout(20):
+        while piece := await reply.content.read(200_000):
+            data += piece
+            await asyncio.sleep(0)
+    return data
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait, for 20 s at most, for a state that nobody announces: what another task or thread does."""
+    async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.001)

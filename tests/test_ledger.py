@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +17,7 @@ from sidegate.ledger import writer as writer_module
 from sidegate.ledger.rows import AttemptRow, CallRow, Settled
 from sidegate.ledger.store import NullLedger, open_ledger
 from sidegate.ledger.stored import StoredLedger
+from tests.relaying import until
 from tests.stores import Store
 
 START = datetime(2026, 11, 22, 12, 30, 0, 125, tzinfo=UTC)
@@ -83,15 +83,6 @@ def open_at(
     store: Store, batch_seconds: float = 0.0, max_waiting: int | None = None
 ) -> AbstractAsyncContextManager[StoredLedger]:
     return store.ledger(Still(), batch_seconds, max_waiting=max_waiting)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """What the writer's thread does cannot be awaited."""
-    for _ in range(2000):
-        if true():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 # --- what is recorded -------------------------------------------------------------------------------------------------

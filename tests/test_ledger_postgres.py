@@ -26,12 +26,12 @@ from sidegate.ledger.stored import StoredLedger
 from sidegate.ledger.work import Reservation, Settlement
 from sidegate.testing import Exchange, demo_config, gateway, scripted
 from tests.plugins.calls import HandClock
-from tests.relaying import DONE, ROLE, STOP, USAGE, chat, delta, leads_to
+from tests.relaying import DONE, ROLE, STOP, USAGE, chat, delta, leads_to, until
 from tests.servers.proxy import FaultProxy
 from tests.stores import Store
 from tests.test_ledger import a_call as another_call
 from tests.test_ledger import a_row as another_row
-from tests.test_reserve import claim, end, money, opened, states, until
+from tests.test_reserve import claim, end, money, opened, states
 
 Proxied = Callable[[str], Awaitable[FaultProxy]]
 

@@ -19,8 +19,9 @@ from sidegate.ledger import writer as writer_module
 from sidegate.ledger.sqlite_database import SqliteDatabase
 from sidegate.ledger.store import open_ledger
 from sidegate.ledger.stored import StoredLedger
+from tests.relaying import until
 from tests.stores import Store
-from tests.test_ledger import NEVER, Still, a_call, until
+from tests.test_ledger import NEVER, Still, a_call
 from tests.test_reserve import claim, opened
 
 

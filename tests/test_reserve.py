@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from sidegate.ledger.settlement import settle
 from sidegate.ledger.store import NullLedger
 from sidegate.ledger.stored import StoredLedger
 from tests.plugins.calls import EPOCH, HandClock, a_call
+from tests.relaying import until
 from tests.stores import Store
 
 NEVER = 3600.0
@@ -87,14 +88,6 @@ def as_if_killed(store: Store, owner: str, host: str = "elsewhere boot ns", pid:
     store.execute("UPDATE calls SET owner = ? WHERE state = 'reserved'", owner)
     store.execute("DELETE FROM owners")
     store.execute("INSERT INTO owners VALUES (?, ?, ?, 1, '2026-11-22T12:00:30.000000+00:00')", owner, host, pid)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if true():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 # --- openings ---------------------------------------------------------------------------------------------------------

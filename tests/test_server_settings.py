@@ -31,9 +31,9 @@ from tests.abuse.scene import (
     openai_event,
     openai_says,
     scene,
-    until,
 )
 from tests.abuse.sockets import DROPPED, ask, request, wire
+from tests.relaying import until
 
 MIB = 2**20
 LOG = {"use": "log"}

@@ -22,28 +22,30 @@ from cryptography.x509 import ExtendedKeyUsage
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sidegate.cli import main
-from sidegate.contract import Call, Handler, Peer, Plugin, Reply
 from sidegate.errors import ConfigError
 from sidegate.http.peer import distinguished
 from sidegate.testing import Exchange, Running, demo_config, gateway, scripted
 from tests.certificates import Authority
-from tests.relaying import DONE, ROLE, STOP, answers, chat, delta, leads_to, messages, until
+from tests.relaying import (
+    A_PIECE,
+    DONE,
+    PIECES,
+    ROLE,
+    answers,
+    chat,
+    delta,
+    leads_to,
+    leave,
+    messages,
+    pours_and_ends,
+    silent,
+    slowly,
+    until,
+)
+from tests.seen import SEEN, Seen
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "buffered"])
 paths = pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-
-
-class Seen(Plugin[None]):
-    """Keeps the peer of each call."""
-
-    peers: list[Peer | None] = []
-
-    async def __call__(self, call: Call, handler: Handler) -> Reply:
-        self.peers.append(call.peer)
-        return await handler(call)
-
-
-SEEN = {"use": f"{__name__}:Seen"}
 
 
 @pytest.fixture(autouse=True)
@@ -123,28 +125,13 @@ async def test_older_tls_and_plain_http_get_nothing(authority: Authority) -> Non
             await http.get(running.url.replace("https", "http") + "/livez")
 
 
-async def silent(exchange: Exchange) -> None:
-    if exchange.json.get("stream"):
-        await exchange.head(Transfer_Encoding="chunked")
-        await exchange.chunk(ROLE + delta(content="x"))
-    await exchange.closed.wait()
-
-
 @both
 async def test_a_client_that_leaves_through_tls_is_noticed(authority: Authority, stream: bool) -> None:
     async with scripted(silent) as provider:
         config = leads_to(provider.url, plugins=({"use": "log"},), listen={"port": 0, "tls": authority.tls()})
         async with gateway(config) as running, session(authority.context()) as http:
             asking = asyncio.ensure_future(http.post(running.url + "/v1/chat/completions", json=chat(stream)))
-            await until(lambda: bool(provider.exchanges))
-            if stream:
-                reply = await asking
-                await reply.content.readany()
-                reply.close()
-            else:
-                asking.cancel()
-            async with asyncio.timeout(5):
-                await provider.exchanges[0].closed.wait()
+            await leave(asking, provider, stream)
             await until(lambda: bool(running.log.events("call")))
             assert running.log.events("call")[0]["ending"] == "client_gone"
 
@@ -164,27 +151,14 @@ async def test_a_stream_that_is_cut_is_no_clean_end_through_tls(authority: Autho
     assert "[DONE]" not in text
 
 
-async def _pours(exchange: Exchange) -> None:
-    await exchange.head(Transfer_Encoding="chunked")
-    await exchange.chunk(ROLE)
-    for _ in range(400):
-        await exchange.chunk(delta(content="a" * 10_000))
-    await exchange.chunk(STOP + DONE)
-    await exchange.chunk(b"")
-
-
 async def test_a_long_stream_through_tls_waits_for_a_slow_reader_and_loses_nothing(authority: Authority) -> None:
     """asyncio's TLS pauses its writer for good when it is told that nothing at all may wait."""
-    async with scripted(_pours) as provider:
+    async with scripted(pours_and_ends) as provider:
         config = leads_to(provider.url, listen={"port": 0, "tls": authority.tls()})
         async with gateway(config) as running, session(authority.context()) as http:
             async with http.post(running.url + "/v1/chat/completions", json=chat(True)) as reply:
-                data = b""
-                async with asyncio.timeout(20):
-                    while piece := await reply.content.read(200_000):
-                        data += piece
-                        await asyncio.sleep(0)
-    assert data.count(b"a" * 10_000) == 400
+                data = await slowly(reply)
+    assert data.count(A_PIECE) == PIECES
     assert data.endswith(DONE)
 
 

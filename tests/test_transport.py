@@ -15,20 +15,12 @@ from sidegate.errors import ConnectError, CutError, PhaseTimeout, ProviderError,
 from sidegate.testing import Exchange, Script, ScriptedProvider, scripted
 from sidegate.upstream.connection import LARGE_BODY_BYTES
 from sidegate.upstream.transport import Transport
-from tests.abuse.scene import ANTHROPIC, OPENAI, PROVIDER_KEY, Scene, answers, check_refusal, openai_event, scene, until
+from tests.abuse.scene import ANTHROPIC, OPENAI, PROVIDER_KEY, Scene, answers, check_refusal, openai_event, scene
 from tests.abuse.sockets import ask, wire
+from tests.relaying import until
+from tests.upstream.wires import transport
 
 MIB = 2**20
-
-
-@asynccontextmanager
-async def transport(reconnected: Callable[[], None] = lambda: None) -> AsyncIterator[Transport]:
-    made = Transport(reconnected)
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.stop()
 
 
 async def post(

@@ -26,15 +26,27 @@ from openai import AsyncOpenAI, OpenAI
 
 from sidegate.cli import main
 from sidegate.commands.welcome import lines
-from sidegate.contract import Call, Handler, Peer, Plugin, Process, Reply
+from sidegate.contract import Peer, Process
 from sidegate.errors import ConfigError
 from sidegate.http import unix
 from sidegate.http.process import read_process
 from sidegate.listener_settings import UnixSocket
-from sidegate.testing import Exchange, demo_config, gateway, scripted
+from sidegate.testing import demo_config, gateway, scripted
 from tests.local import answers, ask, folder, on, rights, through
-from tests.relaying import DONE, ROLE, chat, delta, leads_to, until
+from tests.relaying import (
+    A_PIECE,
+    DONE,
+    PIECES,
+    chat,
+    leads_to,
+    leave,
+    pours_and_ends,
+    silent,
+    slowly,
+    until,
+)
 from tests.relaying import answers as well
+from tests.seen import SEEN, Seen
 from tests.supervised import command, eventually, gone, refused, supervised, written
 from tests.tree import ROOT
 
@@ -46,19 +58,6 @@ LOG = {"use": "log"}
 def place() -> Iterator[Path]:
     with folder() as made:
         yield made
-
-
-class Seen(Plugin[None]):
-    """Keeps the peer of each call."""
-
-    peers: list[Peer | None] = []
-
-    async def __call__(self, call: Call, handler: Handler) -> Reply:
-        self.peers.append(call.peer)
-        return await handler(call)
-
-
-SEEN = {"use": f"{__name__}:Seen"}
 
 
 @pytest.fixture(autouse=True)
@@ -158,51 +157,24 @@ async def test_the_blocking_client_and_curl_call_through_it(place: Path) -> None
             assert (await asking.communicate())[0] == b"ready\n"
 
 
-async def silent(exchange: Exchange) -> None:
-    if exchange.json.get("stream"):
-        await exchange.head(Transfer_Encoding="chunked")
-        await exchange.chunk(ROLE + delta(content="x"))
-    await exchange.closed.wait()
-
-
 @both
 async def test_a_client_that_leaves_frees_the_provider(place: Path, stream: bool) -> None:
     async with scripted(silent) as provider:
         config = leads_to(provider.url, plugins=(LOG,), listen={"unix": {"path": str(place / "gate")}})
         async with gateway(config) as running, through(place / "gate") as session:
             asking = asyncio.ensure_future(session.post("/v1/chat/completions", json=chat(stream)))
-            await until(lambda: bool(provider.exchanges))
-            if stream:
-                reply = await asking
-                await reply.content.readany()
-                reply.close()
-            else:
-                asking.cancel()
-            async with asyncio.timeout(5):
-                await provider.exchanges[0].closed.wait()
+            await leave(asking, provider, stream)
             await until(lambda: bool(running.log.events("call")))
             assert running.log.events("call")[0]["ending"] == "client_gone"
 
 
 async def test_a_long_stream_waits_for_a_slow_reader_and_loses_nothing(place: Path) -> None:
-    async def pours(exchange: Exchange) -> None:
-        await exchange.head(Transfer_Encoding="chunked")
-        await exchange.chunk(ROLE)
-        for _ in range(400):
-            await exchange.chunk(delta(content="a" * 10_000))
-        await exchange.chunk(delta("stop") + DONE)
-        await exchange.chunk(b"")
-
-    async with scripted(pours) as provider:
+    async with scripted(pours_and_ends) as provider:
         config = leads_to(provider.url, listen={"unix": {"path": str(place / "gate")}})
         async with gateway(config), through(place / "gate") as session:
             async with session.post("/v1/chat/completions", json=chat(True)) as reply:
-                data = b""
-                async with asyncio.timeout(20):
-                    while piece := await reply.content.read(200_000):
-                        data += piece
-                        await asyncio.sleep(0)
-    assert data.count(b"a" * 10_000) == 400
+                data = await slowly(reply)
+    assert data.count(A_PIECE) == PIECES
     assert data.endswith(DONE)
 
 

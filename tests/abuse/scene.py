@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,15 +63,6 @@ class Scene:
     def asked(self) -> int:
         """How many requests reached the provider."""
         return len(self.provider.exchanges)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Returns when the condition holds; what another task does is waited for."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + seconds
-    while not condition():
-        assert loop.time() < due, "it never came to be"
-        await asyncio.sleep(0.005)
 
 
 async def answers(exchange: Exchange) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sidegate.testing import Exchange
-from tests.abuse.scene import CROSSED, OPENAI, Scene, Shape, check_refusal, openai_event, openai_says, scene, until
+from tests.abuse.scene import CROSSED, OPENAI, Scene, Shape, check_refusal, openai_event, openai_says, scene
 from tests.abuse.sockets import ask, request, wire
+from tests.relaying import until
 
 LOG = {"use": "log"}
 

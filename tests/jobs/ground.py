@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import openai
 
 from sidegate.testing import Exchange, Running, ScriptedProvider, gateway, scripted
 from tests.relaying import DONE, ROLE, STOP, delta
@@ -42,6 +43,13 @@ def config(url: str, *plugins: Json, **jobs: Any) -> Json:
 
 def body(stream: bool = True, content: str = "x", model: str = "m") -> Json:
     return {"model": model, "messages": [{"role": "user", "content": content}], "stream": stream}
+
+
+def body_at(path: str) -> Json:
+    """The same question in the dialect of another path, as a stream."""
+    if path == "/v1/responses":
+        return {"model": "m", "input": "x", "stream": True}
+    return {**body(), **({"max_tokens": 9} if path == "/v1/messages" else {})}
 
 
 async def tells(exchange: Exchange) -> None:
@@ -161,3 +169,22 @@ def text_of(found: list[Event]) -> str:
     """The words of a chat."""
     chunks = [msgspec.json.decode(one.data) for one in found if one.kind == "message" and one.data != "[DONE]"]
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))
+
+
+async def cut(reply: aiohttp.ClientResponse, count: int) -> list[Event]:
+    """What came until the connection was cut, after so many events."""
+    seen = b""
+    while seen.count(b"data: ") < count:
+        seen += await reply.content.readany()
+    assert reply.connection is not None
+    assert reply.connection.transport is not None
+    reply.connection.transport.abort()
+    return events(seen.decode())
+
+
+async def read_by_an_sdk(on: Scene) -> str:
+    """The text of a stream, as OpenAI's client has it."""
+    async with openai.AsyncOpenAI(base_url=on.running.url + "/v1", api_key=ANN) as client:
+        messages: Any = body()["messages"]
+        stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])

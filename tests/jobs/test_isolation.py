@@ -7,9 +7,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.jobs.ground import BOB, PATH, WORDS, Told, body, events, scene, text_of
+from tests.jobs.ground import BOB, PATH, WORDS, Told, body, cut, events, scene, text_of
 from tests.jobs.test_resumable import a_chat
-from tests.streams.test_resume import cut, route
+from tests.streams.test_resume import route
 
 NEVER = "0" * 32
 TEXT = "".join(WORDS)

@@ -7,11 +7,25 @@ from typing import Any
 
 import aiohttp
 import msgspec
-import openai
 import pytest
 
 from sidegate.testing import Exchange
-from tests.jobs.ground import ANN, BOB, PATH, WORDS, Event, Told, body, config, events, scene, tells, text_of
+from tests.jobs.ground import (
+    BOB,
+    PATH,
+    WORDS,
+    Event,
+    Told,
+    body,
+    body_at,
+    config,
+    cut,
+    events,
+    read_by_an_sdk,
+    scene,
+    tells,
+    text_of,
+)
 from tests.test_config import mistakes
 
 TEXT = "".join(WORDS)
@@ -25,13 +39,7 @@ async def test_a_client_that_lost_its_connection_goes_on_where_it_was() -> None:
         told.go(2)
         async with on.ann.post(PATH, json=body()) as reply:
             where = reply.headers["Content-Location"]
-            seen = b""
-            while seen.count(b"data: ") < 3:
-                seen += await reply.content.readany()
-            assert reply.connection is not None
-            assert reply.connection.transport is not None
-            reply.connection.transport.abort()
-        first = events(seen.decode())
+            first = await cut(reply, 3)
         told.go()
         async with on.ann.get(where, headers={"Last-Event-ID": first[-1].id}) as reply:
             rest = events(await reply.text())
@@ -44,20 +52,12 @@ async def test_a_client_that_lost_its_connection_goes_on_where_it_was() -> None:
 
 async def test_an_sdk_reads_it_as_any_stream() -> None:
     async with scene(base=ROUTE) as on:
-        client = openai.AsyncOpenAI(base_url=on.running.url + "/v1", api_key=ANN)
-        messages: Any = body()["messages"]
-        stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
-        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
-        await client.close()
-        assert text == TEXT
+        assert await read_by_an_sdk(on) == TEXT
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
 async def test_other_dialects_are_resumable_too(path: str) -> None:
-    said: dict[str, Any] = {**body(), **({"max_tokens": 9} if path == "/v1/messages" else {"input": "x"})}
-    if path == "/v1/responses":
-        del said["messages"]
-    async with scene(base=ROUTE) as on, on.ann.post(path, json=said) as reply:
+    async with scene(base=ROUTE) as on, on.ann.post(path, json=body_at(path)) as reply:
         found = await reply.text()
         assert found.startswith("id: 1-1\nevent: ")
         assert events(found)[-1].kind in ("message_stop", "response.completed")

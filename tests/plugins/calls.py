@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sidegate.contract import Call, Caller, Chunk, End, Handler, Host, Model, Reply, Request, Text
+from sidegate.contract import Call, Caller, Chunk, End, Handler, Host, Model, Plugin, Reply, Request, Text
 from sidegate.contract.call import Asked
 from sidegate.counters.rates import LocalRates
 from sidegate.counters.slots import LocalSlots
+from sidegate.errors import Refusal
+from sidegate.testing import drive, says
 
 EPOCH = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -120,3 +122,17 @@ def failing(error: BaseException) -> Handler:
         raise error
 
     return fail
+
+
+async def passes_reply_and_error(plugin: Plugin[Any], *, stream: bool, **request: Any) -> Caller:
+    """Whom a plugin that names callers names, once it has let a reply pass as it is, and an error, too."""
+    driven = await drive(plugin, says("Hel", "lo", stream=stream), stream=stream, **request)
+    assert (driven.text, driven.error) == ("Hello", None)
+
+    async def refuses(call: Call) -> Reply:
+        raise Refusal(418, "teapot", "No.")
+
+    refused = await drive(plugin, refuses, stream=stream, **request)
+    assert isinstance(refused.error, Refusal)
+    assert (refused.error.code, refused.failures) == ("teapot", [])
+    return driven.call.caller

@@ -16,10 +16,10 @@ import pytest
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Peer, Process
 from sidegate.errors import Refusal
-from sidegate.testing import demo_config, drive, gateway, says
+from sidegate.testing import demo_config, gateway
 from sidegate_plugins.client_certificate import ClientCertificate, Settings
 from tests.certificates import Authority
-from tests.plugins.calls import HandClock, ListLog, a_call, a_host, answer
+from tests.plugins.calls import HandClock, ListLog, a_call, a_host, answer, passes_reply_and_error
 from tests.plugins.test_through_the_gateway import FAILING, KEYS, LOG, SECRET, SLOW, Client, everywhere
 
 WEB = "spiffe://example.org/ns/shop/sa/web"
@@ -167,15 +167,8 @@ async def test_others_pass_where_they_may() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_the_reply_passes_as_it_is_and_an_error_too(stream: bool) -> None:
     plugin = ClientCertificate(Settings(), a_host(HandClock()))
-    driven = await drive(plugin, says("Hel", "lo", stream=stream), stream=stream, peer=peer())
-    assert (driven.text, driven.error, driven.call.caller.name) == ("Hello", None, "web")
-
-    async def failing(call: Any) -> Any:
-        raise Refusal(418, "teapot", "No.")
-
-    driven = await drive(plugin, failing, stream=stream, peer=peer())
-    assert isinstance(driven.error, Refusal)
-    assert driven.error.code == "teapot"
+    caller = await passes_reply_and_error(plugin, stream=stream, peer=peer())
+    assert caller.name == "web"
 
 
 # --- over sockets -----------------------------------------------------------------------------------------------------

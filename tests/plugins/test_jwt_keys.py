@@ -15,9 +15,9 @@ from joserfc.jws import JWSRegistry
 from sidegate.errors import Refusal
 from sidegate_plugins._jwk import read_keys
 from sidegate_plugins.jwt import Jwt, Settings
-from tests.abuse.scene import until
 from tests.plugins.calls import HandClock, a_host
 from tests.plugins.jwt_issuer import Issuer, Lobby, believed, ec_key, issuer, lobby, rsa_key, sign, spelt
+from tests.relaying import until
 
 
 @pytest.fixture(scope="module")

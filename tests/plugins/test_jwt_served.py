@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from joserfc.jwk import RSAKey
 
-from sidegate.errors import ConfigError, Refusal
-from sidegate.testing import demo_config, drive, gateway, says
-from tests.abuse.scene import until
+from sidegate.errors import ConfigError
+from sidegate.testing import demo_config, gateway
+from tests.plugins.calls import passes_reply_and_error
 from tests.plugins.jwt_issuer import Issuer, believed, issuer, lobby, rsa_key
 from tests.plugins.test_through_the_gateway import (
     FAILING,
@@ -28,6 +28,7 @@ from tests.plugins.test_through_the_gateway import (
     holding,
     leave,
 )
+from tests.relaying import until
 
 BESIDE = {**KEYS, "settings": {**KEYS["settings"], "skip_named": True}}  # type: ignore[dict-item]
 
@@ -167,16 +168,8 @@ async def test_a_gateway_starts_without_its_issuer_only_where_it_may(key: RSAKey
 async def test_the_reply_passes_as_it_is_and_an_error_too(key: RSAKey, stream: bool) -> None:
     async with issuer(key) as there, lobby(there) as hall:
         headers = {"authorization": f"Bearer {there.token()}"}
-        driven = await drive(hall.plugin, says("Hel", "lo", stream=stream), stream=stream, headers=headers)
-        assert (driven.text, driven.error, driven.call.caller.name) == ("Hello", None, "ann")
-
-        async def failing(call: Any) -> Any:
-            raise Refusal(418, "teapot", "No.")
-
-        driven = await drive(hall.plugin, failing, stream=stream, headers=headers)
-        assert isinstance(driven.error, Refusal)
-        assert driven.error.code == "teapot"
-        assert driven.failures == []
+        caller = await passes_reply_and_error(hall.plugin, stream=stream, headers=headers)
+        assert caller.name == "ann"
 
 
 @pytest.mark.parametrize("length", [6000, 7900])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sidegate_plugins._schema_checker import Checker
 from sidegate_plugins.schema import Schema, Settings
 from tests.plugins.calls import HandClock, a_call
 from tests.plugins.structured import answers
+from tests.relaying import until
 
 EVIL = "^(a+)+$"
 
@@ -32,14 +33,6 @@ async def a_schema(to: Host | None = None, **settings: Any) -> AsyncIterator[Sch
         yield plugin
     finally:
         await plugin.stop()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if true():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 def with_body(body: bytes, delivery: str = "buffered", **given: Any) -> Call:

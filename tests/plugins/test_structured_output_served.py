@@ -16,6 +16,7 @@ from sidegate.config.mistakes import ConfigErrors
 from sidegate.testing import Exchange, Running, ScriptedProvider, demo_config, gateway, scripted
 from sidegate.testing.spoken import PAUSE, streams
 from sidegate.testing.voices import TEXT, USED, VOICES
+from tests.plugins.guarded import asked, said
 from tests.plugins.structured import FITS, PERSON
 from tests.relaying import leads_to
 
@@ -106,35 +107,6 @@ async def serving(
         config = leads_to(provider.url, dialect=dialect, plugins=plugins, **rest)
         async with gateway(config) as running, aiohttp.ClientSession(running.url) as client:
             yield running, provider, client
-
-
-async def asked(client: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> tuple[int, str, str]:
-    """Status, body and the call's id."""
-    async with client.post(path, json=body) as reply:
-        return reply.status, await reply.text(), reply.headers["x-request-id"]
-
-
-def said(text: str) -> str:
-    """All that is said in a stream or a body, of whatever dialect: its strings, in order."""
-    found: list[str] = []
-
-    def gather(value: Any) -> None:
-        if isinstance(value, dict):
-            for name, each in value.items():
-                if isinstance(each, str) and name in ("content", "text", "delta"):
-                    found.append(each)
-                else:
-                    gather(each)
-        elif isinstance(value, list):
-            for each in value:
-                gather(each)
-
-    if text.startswith("{"):
-        gather(json.loads(text))
-    for line in text.splitlines():
-        if line.startswith("data: {"):
-            gather(json.loads(line[6:]))
-    return "".join(found)
 
 
 # --- every dialect ----------------------------------------------------------------------------------------------------

@@ -21,11 +21,11 @@ import pytest
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Peer, Process
 from sidegate.errors import ConfigError, Refusal
-from sidegate.testing import Running, demo_config, drive, gateway, says
+from sidegate.testing import Running, demo_config, gateway
 from sidegate_plugins import unix_peer
 from sidegate_plugins.unix_peer import Settings, UnixPeer
 from tests.local import ask, folder, on, through
-from tests.plugins.calls import HandClock, ListLog, a_call, a_host, answer
+from tests.plugins.calls import HandClock, ListLog, a_call, a_host, answer, passes_reply_and_error
 from tests.plugins.test_through_the_gateway import FAILING, KEYS, LOG, SECRET, SLOW
 from tests.realtime.ground import cost, gateway_for
 from tests.realtime.provider import realtime_provider
@@ -194,15 +194,8 @@ async def test_who_comes_otherwise_is_refused_and_passes_where_it_may() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_the_reply_passes_as_it_is_and_an_error_too(stream: bool) -> None:
     plugin = UnixPeer(Settings(), a_host(HandClock()))
-    driven = await drive(plugin, says("Hel", "lo", stream=stream), stream=stream, peer=peer())
-    assert (driven.text, driven.error, driven.call.caller.name) == ("Hello", None, "1000")
-
-    async def failing(call: Any) -> Any:
-        raise Refusal(418, "teapot", "No.")
-
-    driven = await drive(plugin, failing, stream=stream, peer=peer())
-    assert isinstance(driven.error, Refusal)
-    assert driven.error.code == "teapot"
+    caller = await passes_reply_and_error(plugin, stream=stream, peer=peer())
+    assert caller.name == "1000"
 
 
 # --- over sockets -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import msgspec
 
 from sidegate.testing import Exchange
 from tests.relaying import DONE, ROLE, USAGE, delta, event
+from tests.wire.recordings import Case
 
 TEXT = "Grüße, 世界 🦊"
 CALLS = (("call_a", "weather", '{"city": "Zürich"}'), ("call_b", "time", '{"zone": "CET", "at": [1, 2]}'))
@@ -21,6 +22,14 @@ async def in_pieces(exchange: Exchange, data: bytes, size: int = 7) -> None:
     for start in range(0, len(data), size):
         await exchange.chunk(data[start : start + size])
     await exchange.chunk(b"")
+
+
+async def play(exchange: Exchange, case: Case) -> None:
+    """What was recorded, as its provider gave it: a stream in pieces of a kilobyte."""
+    if case.stream:
+        await in_pieces(exchange, case.body, 1000)
+    else:
+        await exchange.reply(case.body, case.status)
 
 
 async def openai_says(exchange: Exchange) -> None:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -23,7 +24,7 @@ from sidegate.testing import Exchange, Running, demo_config, gateway
 from tests.relaying import answers, event
 from tests.sdk.conftest import AnthropicClient, OpenAIClient
 from tests.sdk.ground import Ground
-from tests.sdk.scripts import CALLS, TEXT, USED, anthropic_says, openai_says
+from tests.sdk.scripts import CALLS, TEXT, USED, anthropic_says, openai_says, play
 from tests.sdk.speaking import COUNTS, SIGNATURE, calls, gemini_says, reply_of
 from tests.tapping import Tapping
 from tests.wire.recordings import Case, parameters
@@ -696,16 +697,7 @@ async def test_no_comment_of_a_plugin_is_in_the_stream() -> None:
 def test_a_recorded_reply_is_read_alike(ground: Ground, gemini_at: GeminiClient, case: Case) -> None:
     """Straight from the provider, and through the gateway."""
 
-    async def play(exchange: Exchange) -> None:
-        if not case.stream:
-            await exchange.reply(case.body, case.status)
-            return
-        await exchange.head(Transfer_Encoding="chunked")
-        for start in range(0, len(case.body), 1000):
-            await exchange.chunk(case.body[start : start + 1000])
-        await exchange.chunk(b"")
-
-    running, provider = ground.before(play, "gemini")
+    running, provider = ground.before(partial(play, case=case), "gemini")
     stream = case.stream or case.body.lstrip().startswith(b"[")
 
     def heard(url: str) -> tuple[list[Any], Any]:

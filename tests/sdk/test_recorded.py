@@ -16,6 +16,7 @@ from openai import OpenAI
 from sidegate.testing import Exchange, Running, ScriptedProvider
 from tests.relaying import leads_to
 from tests.sdk.ground import Ground
+from tests.sdk.scripts import play
 from tests.wire.recordings import Case, parameters
 
 CHAT = parameters(
@@ -43,13 +44,7 @@ class Stage:
 
     async def _play(self, exchange: Exchange) -> None:
         assert self.case is not None
-        if not self.case.stream:
-            await exchange.reply(self.case.body)
-            return
-        await exchange.head(Transfer_Encoding="chunked")
-        for start in range(0, len(self.case.body), 1000):
-            await exchange.chunk(self.case.body[start : start + 1000])
-        await exchange.chunk(b"")
+        await play(exchange, self.case)
 
 
 @pytest.fixture(scope="module")

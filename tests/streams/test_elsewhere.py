@@ -14,11 +14,11 @@ import redis.asyncio
 
 from sidegate.streams import copies
 from sidegate.testing import Exchange, Running, ScriptedProvider, gateway, scripted
-from tests.jobs.ground import ANN, BOB, PATH, WORDS, Event, Told, body, config, events, text_of
+from tests.jobs.ground import ANN, BOB, PATH, WORDS, Event, Told, body, config, cut, events, text_of
 from tests.jobs.test_resumable import a_chat, ui_text
 from tests.relaying import DONE, ROLE, STOP, delta, until
 from tests.servers.proxy import FaultProxy
-from tests.streams.test_resume import cut, tells_much
+from tests.streams.test_resume import tells_much
 
 TEXT = "".join(WORDS)
 Proxy = Callable[[str], Awaitable[FaultProxy]]

@@ -10,9 +10,8 @@ import aiohttp
 
 from sidegate.testing import scripted
 from tests.crash.killing import Killable
-from tests.jobs.ground import ANN, PATH, WORDS, Event, Told, body, config, events, text_of
+from tests.jobs.ground import ANN, PATH, WORDS, Event, Told, body, config, cut, events, text_of
 from tests.stores import Store
-from tests.streams.test_resume import cut
 
 HEADERS = {"Authorization": f"Bearer {ANN}"}
 

@@ -6,11 +6,25 @@ import asyncio
 from typing import Any
 
 import aiohttp
-import openai
 import pytest
 
 from sidegate.testing import Exchange
-from tests.jobs.ground import BOB, PATH, WORDS, Event, Scene, Told, body, config, events, scene, text_of
+from tests.jobs.ground import (
+    BOB,
+    PATH,
+    WORDS,
+    Event,
+    Scene,
+    Told,
+    body,
+    body_at,
+    config,
+    cut,
+    events,
+    read_by_an_sdk,
+    scene,
+    text_of,
+)
 from tests.jobs.test_resumable import a_chat, ui_text
 from tests.relaying import DONE, ROLE, STOP, delta, until
 from tests.test_config import mistakes
@@ -21,17 +35,6 @@ TEXT = "".join(WORDS)
 def route(**said: Any) -> dict[str, Any]:
     """No jobs: streams are kept in memory."""
     return {"routes": [{"name": "r", "pipeline": "main", "resumable": True, **said}], "jobs": None}
-
-
-async def cut(reply: aiohttp.ClientResponse, count: int) -> list[Event]:
-    """What came until the connection was cut, after so many events."""
-    seen = b""
-    while seen.count(b"data: ") < count:
-        seen += await reply.content.readany()
-    assert reply.connection is not None
-    assert reply.connection.transport is not None
-    reply.connection.transport.abort()
-    return events(seen.decode())
 
 
 async def begun(on: Scene, told: Told, words: int, **said: Any) -> tuple[str, list[Event]]:
@@ -75,21 +78,12 @@ async def test_it_is_no_job_and_writes_none() -> None:
 
 async def test_an_sdk_reads_it_as_any_stream() -> None:
     async with scene(base=route()) as on:
-        key = on.ann.headers["Authorization"].removeprefix("Bearer ")
-        client = openai.AsyncOpenAI(base_url=on.running.url + "/v1", api_key=key)
-        messages: Any = body()["messages"]
-        stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
-        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
-        await client.close()
-        assert text == TEXT
+        assert await read_by_an_sdk(on) == TEXT
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
 async def test_other_dialects_are_resumable_too(path: str) -> None:
-    said: dict[str, Any] = {**body(), **({"max_tokens": 9} if path == "/v1/messages" else {"input": "x"})}
-    if path == "/v1/responses":
-        del said["messages"]
-    async with scene(base=route()) as on, on.ann.post(path, json=said) as reply:
+    async with scene(base=route()) as on, on.ann.post(path, json=body_at(path)) as reply:
         found = await reply.text()
         assert found.startswith("id: 1-1\nevent: ")
         again = await rest(on, reply.headers["Content-Location"], "1-0")

@@ -15,7 +15,7 @@ from sidegate.errors import CutError, ReplyError
 from sidegate.testing import Exchange, scripted
 from sidegate.upstream import connection, pool
 from sidegate.upstream.response import BUFFER_BYTES
-from tests.abuse.scene import until
+from tests.relaying import until
 from tests.upstream.wires import CHUNKED, OK, fed, saying, serving, told, transport
 
 MIB = 2**20
