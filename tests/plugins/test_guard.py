@@ -16,7 +16,6 @@ from sidegate.contract import (
     Call,
     Chunk,
     Citation,
-    End,
     FileContent,
     Finish,
     Handler,
@@ -28,20 +27,18 @@ from sidegate.contract import (
     Reasoning,
     RefusalText,
     Reply,
-    Report,
     Request,
-    Start,
     Text,
     TextContent,
     ToolCall,
     ToolResult,
     ToolUse,
-    Usage,
 )
 from sidegate.errors import ConnectError, PhaseTimeout, Refusal, ReplyError
 from sidegate.testing import Driven, KeptEvents, drive, host
 from sidegate_plugins._guard_moderation import Moderation
 from sidegate_plugins.guard import Guard, Settings
+from tests.plugins.speaking import error, letters, tells, user
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 DENY = {"bombs": r"(?i)\bpipe\s?bomb"}
@@ -102,34 +99,8 @@ async def guard(endpoint: Endpoint | None = None, moderation: Mapping[str, Any] 
     return plugin
 
 
-def user(*texts: str, **more: Any) -> Request:
-    return Request(model="demo", messages=(Message("user", tuple(map(TextContent, texts))),), **more)
-
-
-def tells(*parts: Part, stream: bool = True) -> Handler:
-    async def handler(call: Call) -> Reply:
-        ends: tuple[Part, ...] = (Finish("stop"), Report(Usage(input_tokens=1, output_tokens=1)), End())
-        if stream:
-            for part in (Start(id="r"), *parts, *ends):
-                await call.send(Chunk.of(part))
-        else:
-            await call.send(Chunk(parts=(Start(id="r"), *parts, *ends), whole=True, closing=True))
-        return Reply(finish="stop")
-
-    return handler
-
-
 async def driven(plugin: Guard, *parts: Part, ask: Request | None = None, stream: bool = True, **more: Any) -> Driven:
     return await drive(plugin, tells(*parts, stream=stream), request=ask or user("hi"), stream=stream, **more)
-
-
-def letters(text: str, **where: int) -> list[Part]:
-    return [Text(letter, **where) for letter in text]
-
-
-def error(done: Driven) -> Refusal:
-    assert isinstance(done.error, Refusal), done.error
-    return done.error
 
 
 def is_denied(done: Driven, rule: str) -> bool:

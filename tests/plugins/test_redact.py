@@ -14,7 +14,6 @@ from sidegate.contract import (
     Call,
     Chunk,
     Citation,
-    End,
     FileContent,
     Finish,
     Handler,
@@ -27,22 +26,20 @@ from sidegate.contract import (
     ReasoningContent,
     RefusalText,
     Reply,
-    Report,
     Request,
     ResponseFormat,
-    Start,
     Text,
     TextContent,
     Tool,
     ToolCall,
     ToolResult,
     ToolUse,
-    Usage,
 )
 from sidegate.errors import Refusal
 from sidegate.testing import Driven, drive, host
 from sidegate_plugins._redact_values import Find
 from sidegate_plugins.redact import Redact, Settings
+from tests.plugins.speaking import error, letters, tells, user
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 MAIL = "ann@example.com"
@@ -51,27 +48,6 @@ BOB = "bob@example.com"
 
 def redact(*find: str | Find, **given: Any) -> Redact:
     return Redact(Settings(find=find or ("email",), **given), host())
-
-
-def user(*texts: str, **more: Any) -> Request:
-    return Request(model="demo", messages=(Message("user", tuple(map(TextContent, texts))),), **more)
-
-
-def tells(*parts: Part, stream: bool = True, seen: list[Request] | None = None) -> Handler:
-    """A handler that says these parts, one event each, or all in one body."""
-
-    async def handler(call: Call) -> Reply:
-        if seen is not None:
-            seen.append(call.request)
-        ends: tuple[Part, ...] = (Finish("stop"), Report(Usage(input_tokens=1, output_tokens=1)), End())
-        if stream:
-            for part in (Start(id="r"), *parts, *ends):
-                await call.send(Chunk.of(part))
-        else:
-            await call.send(Chunk(parts=(Start(id="r"), *parts, *ends), whole=True, closing=True))
-        return Reply(finish="stop")
-
-    return handler
 
 
 async def driven(
@@ -83,15 +59,6 @@ async def driven(
         plugin, tells(*parts, stream=stream, seen=seen), request=ask or user(MAIL), stream=stream, **more
     )
     return done, seen[0] if seen else Request(model="")
-
-
-def letters(text: str, **where: int) -> list[Part]:
-    return [Text(letter, **where) for letter in text]
-
-
-def error(done: Driven) -> Refusal:
-    assert isinstance(done.error, Refusal), done.error
-    return done.error
 
 
 # --- there and back ---------------------------------------------------------------------------------------------------
