@@ -34,7 +34,7 @@ LOOK = 20
 class LiveCall:
     """A call, its task, and in the end how it went."""
 
-    __slots__ = ("_readers", "call", "done", "due", "handler", "on_disconnect", "outlet", "reply", "task")
+    __slots__ = ("_done", "_over", "_readers", "call", "due", "handler", "on_disconnect", "outlet", "reply", "task")
 
     def __init__(
         self,
@@ -42,7 +42,6 @@ class LiveCall:
         handler: Handler,
         outlet: ClientOutlet,
         on_disconnect: OnDisconnect,
-        done: asyncio.Future[None],
     ) -> None:
         self.call = call
         self.handler = handler
@@ -51,21 +50,33 @@ class LiveCall:
         self.on_disconnect = on_disconnect
         self.reply: Reply | None = None
         self.task: asyncio.Task[None] | None = None
-        self.done = done
-        """Resolved when the onion has ended and the settlement is on its way. Wait on it shielded, or on `ended`."""
         self.due = 0.0
         """Monotonic seconds before which nothing of it can be overdue."""
-        self._readers: list[asyncio.Future[None]] = []
+        self._over = False
+        self._done: asyncio.Future[None] | None = None
+        self._readers: tuple[asyncio.Future[None], ...] = ()
 
     def ended(self) -> asyncio.Future[None]:
-        """Resolved as `done` is, and its owner's own: to be awaited by a task that may be cancelled."""
-        reader = self.done.get_loop().create_future()
-        self._readers.append(reader)
+        """Resolved when the onion has ended and the settlement is on its way. Its owner's own: one that is cancelled
+        is nobody else's."""
+        reader = asyncio.get_running_loop().create_future()
+        if self._over:
+            reader.set_result(None)
+        else:
+            self._readers += (reader,)
         return reader
+
+    @property
+    def done(self) -> asyncio.Future[None]:
+        """Resolved as `ended` is, and shared by all who ask for it: wait on it shielded."""
+        if self._done is None:
+            self._done = self.ended()
+        return self._done
 
     def tell(self) -> None:
         """It is over: whoever waits goes on."""
-        for waiting in (*self._readers, self.done):
+        self._over = True
+        for waiting in self._readers:
             if not waiting.done():
                 waiting.set_result(None)
 
@@ -116,7 +127,7 @@ class Live:
         if len(self._calls) >= self._limit:
             raise Refusal(503, "overloaded", "The gateway has too many calls in flight.", retry_after=1)
         loop = asyncio.get_running_loop()
-        live = LiveCall(call, handler, outlet, on_disconnect, loop.create_future())
+        live = LiveCall(call, handler, outlet, on_disconnect)
         self._calls[call.id] = live
         self._idle.clear()
         live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}")
@@ -227,7 +238,7 @@ class Live:
         for live in late:
             live.stop(GatewayStopping())
         if late:
-            await asyncio.wait([live.done for live in late], timeout=STOP_SECONDS)
+            await asyncio.wait([live.ended() for live in late], timeout=STOP_SECONDS)
         return len(late)
 
     def hurry(self) -> None:

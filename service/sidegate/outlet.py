@@ -85,6 +85,8 @@ def named(envelope: Envelope, naming: Naming | None) -> Envelope:
 class StreamOutlet:
     """Chunks into a stream of events: bytes as they came where nobody edits, written anew where somebody does."""
 
+    __slots__ = ("_clock", "_dialect", "_encoder", "_envelope", "_relays", "notes", "sink")
+
     def __init__(self, dialect: Dialect, envelope: Envelope, sink: Sink, clock: Clock) -> None:
         self._dialect = dialect
         self._envelope = envelope

@@ -18,7 +18,6 @@ from sidegate.errors import CutError, ReplyError, SidegateError
 from sidegate.wire.dialect import Dialect, Sign
 from sidegate.wire.sse import Splitter
 
-Relay = Callable[[list[bytes]], Coroutine[Any, Any, bool] | None]
 Take = Callable[[bytes], Coroutine[Any, Any, bool] | None]
 """Takes a piece. `None` where that was all and more is wanted; else what has to be awaited, which says so."""
 
@@ -49,6 +48,8 @@ class Gate:
     Until then the client has seen nothing of it, so another attempt can take its place. What is kept is bounded by
     64 pieces and 256 KiB; beyond that the attempt is committed as it is. `began` is told of that moment.
     """
+
+    __slots__ = ("_attempt", "_began", "_chunks", "_parent", "_raw", "_raw_now", "_size")
 
     def __init__(self, parent: Call, attempt: Attempt, began: Callable[[], None] | None = None) -> None:
         self._parent = parent
@@ -104,6 +105,20 @@ class Gate:
 class Pump:
     """Moves one reply of one attempt from `dialect` bytes to the call."""
 
+    __slots__ = (
+        "_as_it_is",
+        "_attempt",
+        "_call",
+        "_clock",
+        "_dialect",
+        "_ended",
+        "_hide_usage",
+        "_raw_now",
+        "_row",
+        "_splitter",
+        "meter",
+    )
+
     def __init__(self, call: Call, attempt: Attempt, dialect: Dialect, clock: Clock, *, hide_usage: bool) -> None:
         self._call = call
         self._attempt = attempt
@@ -112,21 +127,15 @@ class Pump:
         self._hide_usage = hide_usage
         self.meter = dialect.meter()
         self._ended = False
+        self._splitter = dialect.splitter()
+        self._as_it_is = call.takes_raw(dialect.name, whole=False)
         # Meters of dialects that spell much round each token have it.
         self._row: Callable[[bytes], bool] = getattr(self.meter, "row", _never)
         self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", _never)
 
     async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
-        splitter = self._dialect.splitter()
-        raw = self._call.takes_raw(self._dialect.name, whole=False)
-        relay = self._raw if raw else self._built
-
-        def cut(piece: bytes) -> Coroutine[Any, Any, bool] | None:
-            return relay(events) if (events := splitter.feed(piece)) else None
-
-        take = self._rows(splitter, cut) if raw and type(splitter) is Splitter else cut
-
+        take: Take = self._cut if not self._as_it_is or type(self._splitter) is not Splitter else self._rows
         while piece := await source.piece():
             rest = take(piece)
             if rest is not None and not await rest:
@@ -135,29 +144,32 @@ class Pump:
                 await source.drive(take)
                 if self._ended:
                     return
-        await self._finish(splitter.close(), relay)
+        await self._finish(self._splitter.close())
 
-    def _rows(self, splitter: Splitter, cut: Take) -> Take:
-        """For what comes in whole events that only go on with the text: they are counted, and go out, uncut."""
-        row = self._row
+    def _cut(self, piece: bytes) -> Coroutine[Any, Any, bool] | None:
+        events = self._splitter.feed(piece)
+        if not events:
+            return None
+        return self._raw(events) if self._as_it_is else self._built(events)
 
-        def take(piece: bytes) -> Coroutine[Any, Any, bool] | None:
-            return self._passed(piece) if splitter.straight(piece) and row(piece) else cut(piece)
-
-        return take
+    def _rows(self, piece: bytes) -> Coroutine[Any, Any, bool] | None:
+        """What comes in whole events that only go on with the text is counted, and goes out, uncut."""
+        straight: Splitter = self._splitter  # type: ignore[assignment]  # no other comes here
+        return self._passed(piece) if straight.straight(piece) and self._row(piece) else self._cut(piece)
 
     def _passed(self, data: bytes) -> Coroutine[Any, Any, bool] | None:
         """Text that was counted goes out."""
         self._note(meaningful=True)
         return None if self._raw_now(data) else self._send_raw(data, True, None, None)
 
-    async def _finish(self, rest: bytes | None, relay: Relay) -> None:
+    async def _finish(self, rest: bytes | None) -> None:
         """The bytes are over without an end marker: a clean end only where every choice has said that it finished."""
         if rest:
+            last = [rest + b"\n\n"]
             try:
-                last = relay([rest + b"\n\n"])
-                if last is not None:
-                    await last
+                left = self._raw(last) if self._as_it_is else self._built(last)
+                if left is not None:
+                    await left
             except ReplyError as error:
                 raise CutError("The provider's reply stopped inside an event.") from error
         if self._ended:

@@ -189,25 +189,25 @@ class Service:
         plugins = [loaded for loaded in pipeline.plugins if not (known and loaded.plugin.names_callers)]
         return Entrance(chain(plugins, heart, self.clock, self._plugin_failed), self)
 
-    async def _core(self, router: Router, call: Call) -> Reply:
-        """What every pipeline has at its heart, by operation."""
+    def _core(self, router: Router, call: Call) -> Awaitable[Reply]:
+        """What every pipeline has at its heart, by operation. What it gives is to be awaited at once."""
         if call.asked.wrong is not None:
             raise call.asked.wrong
         match call.operation:
             case "models":
-                return await answer_models(call, self.catalogue, self.created)
+                return answer_models(call, self.catalogue, self.created)
             case "calls":
-                return await self.calls.answer(call)
+                return self.calls.answer(call)
             case "usage":
-                return await answer_usage(call, self.reports, self.clock)
+                return answer_usage(call, self.reports, self.clock)
             case "cancel":
-                return await self.calls.cancel(call)
+                return self.calls.cancel(call)
             case operation:
                 if not self.ledger.room:
                     raise Refusal(503, "ledger_unavailable", "The gateway cannot record calls.", retry_after=5)
                 if operation in FETCHES:
-                    return await self.responses.serve(call, router)
-                return await (self.responses.ask(call, router) if call.dialect == KEEPING else router(call))
+                    return self.responses.serve(call, router)
+                return self.responses.ask(call, router) if call.dialect == KEEPING else router(call)
 
     async def _ask(self, call: Call) -> Reply:
         """An attempt asks its provider: it is on record before, counted and held of budgets where plugins say so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from aiohttp import web
@@ -128,7 +129,7 @@ class CallEndpoint:
             wrong=wrong,
             timeouts=timeouts,
             peer=peer_of(request),
-            read=lambda: _read(self._dialect, body, fields),
+            read=partial(_read, self._dialect, body, fields),
         )
         if basics is None:
             told = _model(fields) if placed is None or placed.default else placed.model[:_LONGEST_MODEL]

@@ -70,6 +70,8 @@ class StreamSink:
             writer = await response.prepare(self._request)
             self._response = response
             self._chunked = None if writer is None else response.chunked
+            # They are written; a stream may last.
+            response.headers.clear()
 
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
         return _Events(headers=headers, allow_all_methods=True)

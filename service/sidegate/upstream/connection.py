@@ -64,7 +64,13 @@ class Connection(asyncio.Protocol):
         """Whether an idle one may be used: open, with nothing to read, which would be an end or nobody's reply."""
         if self._transport is None or self._transport.is_closing():
             return False
-        return self._poll is None or not self._poll.poll(0)
+        if self._poll is None:
+            if not hasattr(select, "poll"):
+                return True
+            # Made for a connection that is used again: one that bears a long stream does without.
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     async def ask(self, head: bytes, body: bytes) -> Response:
         """Send a request, and give the reply when its head has come. Raises `CutError` and `ReplyError`."""
@@ -132,9 +138,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._keeper.made(self)
 
     def data_received(self, data: bytes) -> None:

@@ -22,6 +22,19 @@ from sidegate.upstream.response import Response
 class Feed:
     """A `sidegate.pump.Source`: the body of one reply. `context` is that of the task which drives it."""
 
+    __slots__ = (
+        "_attempt",
+        "_began",
+        "_context",
+        "_deadline",
+        "_idle",
+        "_loop",
+        "_response",
+        "_stopped",
+        "_take",
+        "_task",
+    )
+
     def __init__(self, response: Response, deadline: Deadline, attempt: Attempt, idle: float, context: Context) -> None:
         self._response = response
         self._deadline = deadline
@@ -69,12 +82,15 @@ class Feed:
     async def _driven(self) -> bool:
         """Until a piece needed the task, which has then done with it, or the body has ended. Whether more is wanted."""
         try:
-            await self._response.listened(self._step)
+            if (waiter := self._response.listened(self._step)) is not None:
+                await waiter
         except asyncio.CancelledError as error:
             if not isinstance(self._stopped, _Rest):
                 raise
             # It is the rest of a step that is cancelled: perhaps by a bound of its own.
             self._stopped.thrown = error
+        finally:
+            self._response.heard()
         stopped, self._stopped = self._stopped, None
         if stopped is None:
             return True

@@ -119,6 +119,7 @@ class HttpProvider:
             attempt.sent = True
             opening = self._opening(call, attempt, credential, url)
             response = await self._transport.send(opening, body, timeouts.connect)
+            del body  # A stream may last, and a prompt be long.
             try:
                 attempt.status = response.status
                 await self._relay(call, attempt, dialect, response, deadline, hide_usage)

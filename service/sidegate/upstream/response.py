@@ -136,12 +136,18 @@ class Response:
         """What has come; empty where nothing has."""
         return self._taken() if self._pieces else b""
 
-    async def listened(self, listener: Listener) -> None:
-        """Let `listener` have what each read of the socket brings, until it is false, or to the end of the body."""
+    def listened(self, listener: Listener) -> asyncio.Future[None] | None:
+        """Let `listener` have what each read of the socket brings, until it is false, or to the end of the body: then
+        what this gives is resolved, and `heard` is to be called. `None` where there is no need to wait."""
         if self._pieces or self._ended:
-            return
+            return None
         self._listener = listener
-        await self._wait()
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def heard(self) -> None:
+        """Nobody listens any more."""
+        self._waiter = self._listener = None
 
     async def piece(self) -> bytes:
         """The next bytes, as they come; empty at the end. Raises `CutError`, once what came before it was given."""

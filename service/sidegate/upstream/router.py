@@ -291,7 +291,7 @@ def _with_pace(says: Outcome, call: Call, circuit: Circuit, attempt: Attempt) ->
     return Outcome.SLOW if attempt.first_token - attempt.started > limit else says
 
 
-async def answer(upstreams: Mapping[str, Upstream], call: Call) -> Reply:
+def answer(upstreams: Mapping[str, Upstream], call: Call) -> Awaitable[Reply]:
     """The innermost handler of an attempt: its provider."""
     assert call.attempt is not None
-    return await upstreams[call.attempt.provider].provider(call)
+    return upstreams[call.attempt.provider].provider(call)

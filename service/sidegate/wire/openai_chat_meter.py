@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import ValidationError
 
@@ -36,6 +36,20 @@ SHORT = 64
 """Below it, data may be the closing word with spaces around."""
 
 
+Indexes: TypeAlias = "set[int] | frozenset[int]"
+_NONE: Final[frozenset[int]] = frozenset()
+_FIRST: Final = frozenset({0})
+
+
+def _with(indexes: Indexes, index: int) -> Indexes:
+    """With one more. Nearly every reply has one choice, the first: those share a set."""
+    if not index and indexes is _NONE:
+        return _FIRST
+    grown = indexes if isinstance(indexes, set) else set(indexes)
+    grown.add(index)
+    return grown
+
+
 class Tally:
     """What both OpenAI meters keep: usage, finish reasons, open choices, name and id."""
 
@@ -49,8 +63,8 @@ class Tally:
     finished = False
 
     def __init__(self) -> None:
-        self._begun: set[int] = set()
-        self._done: set[int] = set()
+        self._begun: Indexes = _NONE
+        self._done: Indexes = _NONE
 
     def report(self, usage: Any, x_groq: Any = None) -> bool:
         found = openai.read_usage(usage, x_groq)
@@ -68,11 +82,11 @@ class Tally:
     def choice(self, index: int, finish_reason: Any) -> bool:
         """Notes a choice; whether it finished by this."""
         if index not in self._begun:
-            self._begun.add(index)
+            self._begun = _with(self._begun, index)
             self.finished = False
         if finish_reason is None or finish_reason == "":
             return False
-        self._done.add(index)
+        self._done = _with(self._done, index)
         if self.finish is None:
             self.finish = openai.read_finish(finish_reason)
         self.finished = len(self._done) == len(self._begun)
