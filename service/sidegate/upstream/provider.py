@@ -24,7 +24,7 @@ from sidegate.upstream.feed import Feed
 from sidegate.upstream.fetching import FETCHES, KEEPING, fetch_of, tell
 from sidegate.upstream.forwarded import explain, forwarded, joined, request_id, told
 from sidegate.upstream.host import Host
-from sidegate.upstream.response import Response
+from sidegate.upstream.response import NO_HEADERS, Response
 from sidegate.upstream.retry import ProviderBusy
 from sidegate.upstream.transport import Asking, Transport
 from sidegate.upstream.whole import relay_whole
@@ -143,6 +143,8 @@ class HttpProvider:
             deadline.pause()
             await relay_whole(call, attempt, dialect, body, clock, hide_usage=hide_usage)
             return
+        del headers
+        response.headers = NO_HEADERS  # They have been read; a stream may last.
         pump = Pump(call, attempt, dialect, clock, hide_usage=hide_usage)
         # In a task of its own, a token wakes the pump and not the whole onion round it, frame by frame.
         context = copy_context()

@@ -34,7 +34,7 @@ class Line(Protocol):
         ...
 
 
-_NO_HEADERS = Headers(b"\r\n")
+NO_HEADERS = Headers(b"\r\n")
 
 
 class Response:
@@ -42,7 +42,7 @@ class Response:
 
     # Every call has one, and sets few of these: so they stand here.
     status = 0
-    headers = _NO_HEADERS
+    headers = NO_HEADERS
     complete = False
     """Set by the reader where the reply is over although the bytes may not be: what follows is not wanted."""
     _inflater: Inflater | None = None

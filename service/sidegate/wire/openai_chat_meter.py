@@ -53,16 +53,19 @@ def _with(indexes: Indexes, index: int) -> Indexes:
 class Tally:
     """What both OpenAI meters keep: usage, finish reasons, open choices, name and id."""
 
+    # What is set here and there, and not all at first, would make a dict of some 500 bytes for each stream.
+    __slots__ = ("_begun", "_done", "finish", "finished", "id", "model", "output_bytes", "started", "usage")
+
     reader = None
-    usage: Usage | None = None
-    finish: FinishReason | None = None
-    model: str | None = None
-    id: str | None = None
-    output_bytes = 0
-    started = False
-    finished = False
 
     def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finish: FinishReason | None = None
+        self.model: str | None = None
+        self.id: str | None = None
+        self.output_bytes = 0
+        self.started = False
+        self.finished = False
         self._begun: Indexes = _NONE
         self._done: Indexes = _NONE
 
@@ -105,8 +108,12 @@ class Tally:
 class ChatMeter(Tally):
     """`Meter` of Chat Completions, a `dialect.Meter`."""
 
-    _mould: Mould | None = None
-    _casts = 0
+    __slots__ = ("_casts", "_mould")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mould: Mould | None = None
+        self._casts = 0
 
     def row(self, raw: bytes) -> bool:
         """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
