@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from select import PIPE_BUF
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -45,7 +48,7 @@ def routed() -> Iterator[Writes]:
         undo()
 
 
-def written(event: str, fields: dict[str, Any]) -> bytes:
+def written(event: str, fields: Mapping[str, Any]) -> bytes:
     stream = Writes()
     JsonLog(stream, HandClock()).write(event, fields)
     assert len(stream.writes) == 1
@@ -101,6 +104,88 @@ def test_a_stream_that_takes_no_more_loses_the_line_and_counts_it() -> None:
     stream.close()
     log.write("call", {})
     assert log.lost == 1
+
+
+async def test_lines_of_calls_that_end_in_one_turn_are_one_write_in_their_order() -> None:
+    stream = Writes()
+    log = JsonLog(stream, HandClock())
+    for number in range(3):
+        log.write("call", {"number": number})
+    assert stream.writes == []
+    await asyncio.sleep(0)
+    (data,) = stream.writes
+    assert [json.loads(line)["number"] for line in data.splitlines()] == [0, 1, 2]
+    log.write("call", {"number": 3})
+    await asyncio.sleep(0)
+    assert json.loads(stream.writes[1])["number"] == 3
+
+
+async def test_what_is_no_call_is_written_at_once_and_after_what_waits() -> None:
+    stream = Writes()
+    log = JsonLog(stream, HandClock())
+    log.write("call", {})
+    log.write("reload_failed", {})
+    assert [json.loads(line)["event"] for line in b"".join(stream.writes).splitlines()] == ["call", "reload_failed"]
+    await asyncio.sleep(0)
+    assert len(stream.writes) == 1
+
+
+async def test_a_write_is_what_a_pipe_takes_in_one_piece_so_that_workers_do_not_tear_each_others_lines() -> None:
+    stream = Writes()
+    log = JsonLog(stream, HandClock())
+    sizes = [900] * 9 + [10_000] + [900] * 2
+    for number, size in enumerate(sizes):
+        log.write("call", {"number": number, "text": "x" * size})
+    await asyncio.sleep(0)
+    assert [len(data.splitlines()) for data in stream.writes] == [4, 4, 1, 1, 2]
+    assert all(data.endswith(b"\n") and (len(data) <= PIPE_BUF or data.count(b"\n") == 1) for data in stream.writes)
+    numbers = [json.loads(line)["number"] for line in b"".join(stream.writes).splitlines()]
+    assert numbers == list(range(len(sizes)))
+
+
+def test_a_line_that_waits_is_out_when_the_loop_has_ended() -> None:
+    stream = Writes()
+    log = JsonLog(stream, HandClock())
+
+    async def last() -> None:
+        log.write("call", {"number": 1})
+
+    asyncio.run(last())
+    log.flush()
+    assert [line["number"] for line in stream.lines] == [1]
+
+
+async def test_threads_and_the_loop_lose_no_line_of_each_other() -> None:
+    stream = Writes()
+    log = JsonLog(stream, HandClock())
+
+    def others() -> None:
+        for number in range(500):
+            log.write("log", {"number": number})
+
+    thread = asyncio.create_task(asyncio.to_thread(others))
+    for number in range(500):
+        log.write("call", {"number": number})
+        await asyncio.sleep(0)
+    await thread
+    log.flush()
+    lines = [json.loads(line) for line in b"".join(stream.writes).splitlines()]
+    for event in ("log", "call"):
+        assert [line["number"] for line in lines if line["event"] == event] == list(range(500))
+
+
+async def test_all_lines_of_a_write_that_failed_are_counted() -> None:
+    stream = io.BytesIO()
+    log = JsonLog(stream, HandClock())
+    stream.close()
+    log.write("call", {})
+    log.write("call", {})
+    await asyncio.sleep(0)
+    assert log.lost == 2
+
+
+def test_any_mapping_is_logged() -> None:
+    assert json.loads(written("x", MappingProxyType({"n": 1})))["n"] == 1
 
 
 @pytest.mark.parametrize(

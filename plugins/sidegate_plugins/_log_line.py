@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sidegate.contract import Attempt, Call, Reply, Usage, billed
@@ -9,16 +10,14 @@ from sidegate.contract import Attempt, Call, Reply, Usage, billed
 
 def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     """The fields in the order they are written. Tokens and cost are of all attempts, as the ledger will have them."""
-    attempts = call.attempts
+    attempts, notes, caller, error = call.attempts, call.notes, call.caller, reply.error
     bills = [billed(call, attempt) for attempt in attempts]
-    usages = [usage for usage, _ in bills]
-    costs = [cost for _, cost in bills]
-    total = usages[0] if len(usages) == 1 else _total(usages)
-    served = next((a for a in reversed(attempts) if a.committed), attempts[-1] if attempts else None)
-    caller, error, first = call.caller, reply.error, call.notes.first_token
+    total, cost = bills[0] if len(bills) == 1 else _total(bills)
+    served = _served(attempts)
+    started, first = call.started, notes.first_token
     return {
         "call": call.id,
-        "trace_id": call.notes.trace_id,
+        "trace_id": notes.trace_id,
         "route": call.route,
         "operation": call.operation,
         "dialect": call.dialect,
@@ -32,7 +31,7 @@ def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
         "served_model": reply.model or (served.model if served else None),
         "provider": served.provider if served else None,
         "status": reply.status,
-        "ending": reply.ending.value,
+        "ending": reply.ending,
         "error": error.code if error else None,
         "plugin": error.plugin if error else None,
         "input_tokens": total.input_tokens,
@@ -40,39 +39,51 @@ def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
         "cached_tokens": total.cache_read_tokens,
         "reasoning_tokens": total.reasoning_tokens,
         "usage_estimated": total.estimated,
-        "cost_nano_usd": _sum(costs),
-        "time_to_first_token": None if first is None else _rounded(first - call.started),
-        "duration": _rounded(now - call.started),
-        "tokens_per_second": _pace(usages[-1].output_tokens if usages else None, call, now),
-        "attempts": [_attempt(attempt, cost, reply, now) for attempt, cost in zip(attempts, costs, strict=True)],
-        "plugin_seconds": {name: _rounded(seconds) for name, seconds in call.notes.plugin_seconds.items()},
+        "cost_nano_usd": cost,
+        "time_to_first_token": None if first is None else _rounded(first - started),
+        "duration": _rounded(now - started),
+        "tokens_per_second": _pace(bills[-1][0].output_tokens if bills else None, call, now),
+        "attempts": [_attempt(attempt, bill[1], reply, now) for attempt, bill in zip(attempts, bills, strict=True)],
+        "plugin_seconds": {name: int(own * 1e6 + 0.5) / 1e6 for name, own in notes.plugin_seconds.items()},
     }
+
+
+def _served(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The one whose answer went on, else the last."""
+    for attempt in reversed(attempts):
+        if attempt.committed:
+            return attempt
+    return attempts[-1] if attempts else None
 
 
 def _attempt(attempt: Attempt, cost: int | None, reply: Reply, now: float) -> dict[str, Any]:
     """A try; one that nobody closed ended when and as the call did."""
-    return {
+    line: dict[str, Any] = {
         "provider": attempt.provider,
         "target": attempt.target,
         "request_id": attempt.tags.get("request_id"),
         "status": attempt.status,
-        "ending": (attempt.ending or reply.ending).value,
+        "ending": attempt.ending or reply.ending,
         "error": attempt.error,
         "duration": _rounded((now if attempt.ended is None else attempt.ended) - attempt.started),
         "cost_nano_usd": cost,
-        **({"dropped": attempt.dropped} if attempt.dropped else {}),
     }
+    if attempt.dropped:
+        line["dropped"] = attempt.dropped
+    return line
 
 
-def _total(usages: list[Usage]) -> Usage:
-    """Of all attempts: input and output where they are known of each; of the finer kinds, what providers told."""
-    return Usage(
+def _total(bills: Sequence[tuple[Usage, int | None]]) -> tuple[Usage, int | None]:
+    """Of all attempts: input, output and cost where they are known of each; of the finer kinds, what providers told."""
+    usages = [usage for usage, _ in bills]
+    total = Usage(
         input_tokens=_sum([usage.input_tokens for usage in usages]),
         output_tokens=_sum([usage.output_tokens for usage in usages]),
         cache_read_tokens=_told([usage.cache_read_tokens for usage in usages]),
         reasoning_tokens=_told([usage.reasoning_tokens for usage in usages]),
         estimated=any(usage.estimated for usage in usages),
     )
+    return total, _sum([cost for _, cost in bills])
 
 
 def _sum(values: list[int | None]) -> int | None:
@@ -104,4 +115,4 @@ def _pace(tokens: int | None, call: Call, now: float) -> float | None:
     """Output tokens a second: of a stream from its first token on, else over the whole call."""
     first = call.notes.first_token
     start = first if call.delivery == "stream" and first is not None else call.started
-    return round(tokens / (now - start), 3) if tokens is not None and now > start else None
+    return int(tokens / (now - start) * 1e3 + 0.5) / 1e3 if tokens is not None and now > start else None

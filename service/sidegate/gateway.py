@@ -181,6 +181,7 @@ def serve(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(Gateway(loaded, log, sockets=sockets), log, announce, mind))
     finally:
+        log.flush()
         restore_logging()
 
 

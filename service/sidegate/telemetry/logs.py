@@ -6,9 +6,13 @@ terminals and viewers (DEL, C1, line separators, bidirectional overrides) is esc
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
+from select import PIPE_BUF
+from threading import RLock
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +31,8 @@ _KEY_BYTES = re.compile(_KEYS.encode())
 _MASK_BYTES = MASK.encode()
 _UNSAFE = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
+_SPACE, _PERCENT, _DELETE = b" %\x7f"
+
 _LONGEST_TEXT = 16_384
 """Characters of a message or traceback of a library."""
 
@@ -41,39 +47,58 @@ class Stream(Protocol):
 class JsonLog:
     """`contract.host.Log` on a stream. A line that cannot be written is lost and counted: logs never fail a call.
 
-    Writing blocks as long as the stream does: whatever reads the gateway's output must keep reading.
+    Lines of calls wait for the end of the loop's turn, and are written together; everything else is written at once,
+    and what waits before it. Writing blocks as long as the stream does: whatever reads the gateway's output must keep
+    reading.
     """
 
     def __init__(self, stream: Stream, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
         self._encoder = msgspec.json.Encoder(enc_hook=repr)
+        self._waiting: deque[bytes] = deque()
+        self._writing = RLock()
         self.lost = 0
         """Lines that the stream did not take: a full disk, a closed pipe."""
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
-        """One line in one write: `time` (RFC 3339, UTC), `event`, then `fields`. What JSON cannot say is its `repr`."""
-        time = self._clock.now()
-        line: dict[str, Any] = {"time": time, "event": event, **fields}
-        if "time" in fields or "event" in fields:
-            line |= {"time": time, "event": event}
-        data = self._encoded(line)
-        try:
-            self._stream.write(data)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.lost += 1
+        """One line: `time` (RFC 3339, UTC), `event`, then `fields`. What JSON cannot say is its `repr`."""
+        head = self._encoder.encode({"time": self._clock.now(), "event": event})
+        if type(fields) is not dict or "time" in fields or "event" in fields:
+            fields = {name: value for name, value in fields.items() if name not in ("time", "event")}
+        line = b",".join((head[:-1], self._encoded(fields)[1:])) if fields else head
+        self._waiting.append(_harmless(line) + b"\n")
+        if event != "call":
+            self.flush()
+        elif len(self._waiting) == 1:
+            self._flush_soon()
 
-    def _encoded(self, line: dict[str, Any]) -> bytes:
+    def _flush_soon(self) -> None:
         try:
-            data = self._encoder.encode(line)
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits: as many whole lines at a time as a pipe takes in one piece, for workers may share it."""
+        with self._writing:
+            waiting = self._waiting
+            while waiting:
+                lines = [waiting.popleft()]
+                room = PIPE_BUF - len(lines[0])
+                while waiting and (room := room - len(waiting[0])) >= 0:
+                    lines.append(waiting.popleft())
+                try:
+                    self._stream.write(b"".join(lines))
+                    self._stream.flush()
+                except (OSError, ValueError):
+                    self.lost += len(lines)
+
+    def _encoded(self, fields: Mapping[str, Any]) -> bytes:
+        try:
+            return self._encoder.encode(fields)
         except Exception:  # whatever a value's own code raises
-            data = self._encoder.encode({str(name): self._sayable(value) for name, value in line.items()})
-        if _may_hold_key(data):
-            data = _KEY_BYTES.sub(_MASK_BYTES, data)
-        if b"\x7f" in data or not data.isascii():
-            data = _UNSAFE.sub(_escaped, data)
-        return data + b"\n"
+            return self._encoder.encode({str(name): self._sayable(value) for name, value in fields.items()})
 
     def _sayable(self, value: Any) -> Any:
         try:
@@ -138,12 +163,25 @@ class _Handler(logging.Handler):
         self._log.write("log", fields)
 
 
-def _may_hold_key(data: bytes) -> bool:
+def _harmless(line: bytes) -> bytes:
+    """Without keys, and without what acts on terminals and viewers."""
+    if _may_hold_key(line):
+        line = _KEY_BYTES.sub(_MASK_BYTES, line)
+    if not line.isascii() or _DELETE in line:
+        line = _UNSAFE.sub(_escaped, line)
+    return line
+
+
+def _may_hold_key(line: bytes) -> bool:
     """Whether a word stands there that a key begins with. Few lines have one, and the expression takes 20 us."""
-    if b"sk-" in data or b"sg-" in data or b"AIza" in data:
+    # `in` is three times as dear: it first tries whether the bytes are a number.
+    if line.find(b"sk-") >= 0 or line.find(b"sg-") >= 0 or line.find(b"AIza") >= 0:
         return True
-    lower = data.lower()
-    return b"bearer" in lower or b"basic" in lower
+    if _SPACE not in line and _PERCENT not in line:
+        # `Bearer` and `Basic` are told from the key by a space, or by `%20`.
+        return False
+    lower = line.lower()
+    return lower.find(b"bearer") >= 0 or lower.find(b"basic") >= 0
 
 
 def _repr(value: Any) -> str:
