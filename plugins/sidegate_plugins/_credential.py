@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
 from msgspec import Meta
@@ -22,8 +22,8 @@ def header_values(headers: Mapping[str, str], name: str) -> Iterable[str]:
     """Every value of a header: it may stand in a request more than once."""
     if name not in headers:
         return ()
-    getall = getattr(headers, "getall", None)
-    return [headers[name]] if getall is None else [str(value) for value in getall(name)]
+    getall: Callable[[str], list[str]] | None = getattr(headers, "getall", None)
+    return [headers[name]] if getall is None else getall(name)
 
 
 def named_end_user(call: Call, header: str) -> str | None:

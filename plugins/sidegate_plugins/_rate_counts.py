@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 from sidegate.contract import (
     BYTES_PER_TOKEN,
     Attempt,
@@ -43,7 +45,7 @@ class Holding(NamedTuple):
 class Count:
     """One number that may not be passed: requests, input or output tokens, in a period."""
 
-    __slots__ = ("holding", "kind", "limit", "name", "period", "policy", "said", "wait")
+    __slots__ = ("_first", "bounds", "holding", "kind", "limit", "name", "period", "policy", "said", "unit", "wait")
 
     def __init__(self, name: str, kind: Kind, limit: int, period: float, holding: Holding) -> None:
         self.kind = kind
@@ -53,14 +55,16 @@ class Count:
         self.wait = holding.wait
         # A limit has up to three counts. `:` is in no name of a limit, so each has a name of its own.
         self.name = name if kind == "requests" else f"{name}:{kind}"
+        self.unit = "requests" if kind == "requests" else "tokens"
+        self.bounds = kind == "output" and holding.estimate == "most"
+        """Whether the reply must have a limit of its own, for the estimate to hold."""
         unit = "" if kind == "requests" else ';qu="tokens"'
         self.policy = f'"{self.name}";q={limit};w={math.ceil(period)}{unit}'
+        self._first = _FIRST[kind]
         self.said = f"{limit} {_WORDS[kind]} in {period:g} s"
 
     def claim(self, who: str, amount: int) -> RateClaim:
-        return RateClaim(
-            f"{_FIRST[self.kind]}\x1f{who}", self.limit, self.period, amount, self.holding.on_store_failure
-        )
+        return RateClaim(f"{self._first}\x1f{who}", self.limit, self.period, amount, self.holding.on_store_failure)
 
     def amount(self, call: Call, default: int) -> int | None:
         """How much of it one attempt at the call is taken to need; `None` where it needs nothing of the kind."""
@@ -78,7 +82,7 @@ class Count:
         return asked if asked > 0 else default
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True, gc=False):
     """A count, what was claimed of it, and what it answered."""
 
     what: Count
@@ -101,7 +105,10 @@ class Limits:
 
     def who(self, call: Call, host: Host) -> str:
         """Whose count it is."""
-        return "\x1f".join([self.name, *[who(call, host) or _NONE for who in self._per]])
+        whose = [self.name]
+        for who in self._per:
+            whose.append(who(call, host) or _NONE)
+        return "\x1f".join(whose)
 
 
 def counts(name: str, amounts: Sequence[int | None], period: float, holding: Holding) -> tuple[Count, ...]:

@@ -5,27 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sidegate.contract import Grant
 from sidegate_plugins._rate_counts import Standing
+
+_NAMES = {
+    unit: (f"x-ratelimit-limit-{unit}", f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}")
+    for unit in ("requests", "tokens")
+}
 
 
 def tell(headers: dict[str, str], standings: Sequence[Standing]) -> None:
     """draft-ietf-httpapi-ratelimit-headers-11 of all counts, OpenAI's `x-ratelimit-*` of the tightest of each unit."""
-    policies = [standing.what.policy for standing in standings]
-    items = [_item(standing) for standing in standings]
+    policies: list[str] = []
+    items: list[str] = []
+    tightest: dict[str, Grant] = {}
+    for standing in standings:
+        count, grant = standing.what, standing.grant
+        policies.append(count.policy)
+        items.append(f'"{count.name}";r={grant.remaining};t={math.ceil(grant.reset)}')
+        least = tightest.get(count.unit)
+        if least is None or (grant.remaining, -grant.reset) < (least.remaining, -least.reset):
+            tightest[count.unit] = grant
     if "ratelimit" in headers:
         names = {standing.what.name for standing in standings}
         policies = _kept(headers.get("ratelimit-policy", ""), names) + policies
         items = _kept(headers["ratelimit"], names) + items
     headers["ratelimit-policy"] = ", ".join(policies)
     headers["ratelimit"] = ", ".join(items)
-    requests = [one for one in standings if one.what.kind == "requests"]
-    _tightest(headers, "requests", requests)
-    if len(requests) < len(standings):
-        _tightest(headers, "tokens", [one for one in standings if one.what.kind != "requests"])
-
-
-def _item(standing: Standing) -> str:
-    return f'"{standing.what.name}";r={standing.grant.remaining};t={math.ceil(standing.grant.reset)}'
+    for unit, grant in tightest.items():
+        _tell_tightest(headers, unit, grant)
 
 
 def _kept(header: str, names: set[str]) -> list[str]:
@@ -33,14 +41,13 @@ def _kept(header: str, names: set[str]) -> list[str]:
     return [item for item in header.split(", ") if item and item.partition(";")[0].strip('"') not in names]
 
 
-def _tightest(headers: dict[str, str], unit: str, standings: Sequence[Standing]) -> None:
-    if not standings:
-        return
-    grant = min([one.grant for one in standings], key=lambda grant: (grant.remaining, -grant.reset))
-    if grant.remaining <= int(headers.get(f"x-ratelimit-remaining-{unit}", grant.remaining)):
-        headers[f"x-ratelimit-limit-{unit}"] = str(grant.limit)
-        headers[f"x-ratelimit-remaining-{unit}"] = str(grant.remaining)
-        headers[f"x-ratelimit-reset-{unit}"] = duration(grant.reset)
+def _tell_tightest(headers: dict[str, str], unit: str, grant: Grant) -> None:
+    limit, remaining, reset = _NAMES[unit]
+    # Another `rate_limit` may have less left.
+    if remaining not in headers or grant.remaining <= int(headers[remaining]):
+        headers[limit] = str(grant.limit)
+        headers[remaining] = str(grant.remaining)
+        headers[reset] = duration(grant.reset)
 
 
 def duration(seconds: float) -> str:

@@ -36,6 +36,7 @@ from sidegate_plugins._keys import Key, by_digest, check_enforced, keep_first, p
 
 __all__ = ["ApiKey", "Key", "Settings", "key_digest", "new_key"]
 
+_KEY_HEADERS = ("x-api-key", "x-goog-api-key", "api-key")
 _LONGEST_KEY = 512
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sidegate"'}
 
@@ -104,7 +105,8 @@ class ApiKey(Plugin[Settings]):
         if self.settings.skip_named and call.caller is not ANONYMOUS:
             return await handler(call)
         caller = call.caller = await self._caller(key_digest(_credential(call.headers)))
-        require_enforced(caller.allowance, self.host.enforced)
+        if caller.allowance is not None:
+            require_enforced(caller.allowance, self.host.enforced)
         call.end_user = named_end_user(call, self.settings.end_user_header) if caller.names_end_users else None
         return await handler(call)
 
@@ -132,11 +134,10 @@ def _callers(keys: Mapping[str, Key]) -> dict[str, Caller]:
 
 def _credential(headers: Mapping[str, str]) -> str:
     """The one key the request brings, whichever way. Raises `Refusal` 401."""
-    found = [
-        *header_values(headers, "x-api-key"),
-        *header_values(headers, "x-goog-api-key"),
-        *header_values(headers, "api-key"),
-    ]
+    found: list[str] = []
+    for name in _KEY_HEADERS:
+        if name in headers:
+            found += header_values(headers, name)
     for value in header_values(headers, "authorization"):
         scheme, _, rest = value.partition(" ")
         if scheme.lower() != "bearer":
@@ -145,7 +146,7 @@ def _credential(headers: Mapping[str, str]) -> str:
     if not found:
         raise Refusal(401, "missing_api_key", "An API key is needed: Authorization: Bearer KEY.", headers=_CHALLENGE)
     key = found[0]
-    if any(other != key for other in found) or not 0 < len(key) <= _LONGEST_KEY or not key.isascii():
+    if found.count(key) < len(found) or not 0 < len(key) <= _LONGEST_KEY or not key.isascii():
         raise _wrong()
     return key
 

@@ -110,7 +110,10 @@ class Concurrency(Plugin[Settings]):
 
 
 def _key(limit: Limit, call: Call) -> str:
-    return "\x1f".join(["slots", limit.name, *[_WHO[kind](call) or _NONE for kind in limit.per]])
+    whose = ["slots", limit.name]
+    for kind in limit.per:
+        whose.append(_WHO[kind](call) or _NONE)
+    return "\x1f".join(whose)
 
 
 def _bearer(call: Call) -> str:

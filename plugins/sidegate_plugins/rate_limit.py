@@ -116,6 +116,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 Asked: TypeAlias = list[tuple[Count, RateClaim]]
 """What one attempt claims."""
 
+Held: TypeAlias = list[tuple[Count, list[RateClaim]]]
+"""What all attempts have claimed of tokens."""
+
 
 class RateLimit(Plugin[Settings]):
     """Takes from every limit that fits, waits where it may, or refuses; settles tokens when the reply is over."""
@@ -142,9 +145,10 @@ class RateLimit(Plugin[Settings]):
         before = 0 if call.asked.begun else len(call.attempts)
         claims = self._claims(call, found)
         tell(call.reply_headers, await self._taken(call, claims))
-        if all(count.kind == "requests" for count, _ in claims):
+        tokens = [(count, [claim]) for count, claim in claims if count.kind != "requests"]
+        if not tokens:
             return await handler(call)
-        return await self._settled(call, handler, claims, before)
+        return await self._settled(call, handler, tokens, before)
 
     def _counts(self, call: Call) -> list[tuple[Count, str]]:
         """Those that fit the call, and whose they are."""
@@ -152,7 +156,8 @@ class RateLimit(Plugin[Settings]):
         for limit in self._limits if call.operation in self.settings.operations else ():
             if limit.fits(call.model):
                 who = limit.who(call, self.host)
-                found += [(count, who) for count in limit.counts]
+                for count in limit.counts:
+                    found.append((count, who))
         allowance = call.caller.allowance
         if allowance is not None and allowance.limits and self._holds_keys(call):
             found += [(count, bearer(call, count)) for count in self._allowed(allowance.limits)]
@@ -164,10 +169,16 @@ class RateLimit(Plugin[Settings]):
 
     def _claims(self, call: Call, found: Sequence[tuple[Count, str]]) -> Asked:
         default = self.settings.default_max_tokens
-        if any(count.kind == "output" and count.holding.estimate == "most" for count, _ in found):
-            bounded(call, default)
-        amounts = [(count, who, count.amount(call, default)) for count, who in found]
-        return [(count, count.claim(who, amount)) for count, who, amount in amounts if amount is not None]
+        for count, _ in found:
+            if count.bounds:
+                bounded(call, default)
+                break
+        claims: Asked = []
+        for count, who in found:
+            amount = count.amount(call, default)
+            if amount is not None:
+                claims.append((count, count.claim(who, amount)))
+        return claims
 
     async def _taken(self, call: Call, claims: Asked) -> list[Standing]:
         began = self.host.clock.monotonic()
@@ -183,9 +194,8 @@ class RateLimit(Plugin[Settings]):
             with call.waiting():
                 await sleep(max(one.grant.retry_after for one in short))
 
-    async def _settled(self, call: Call, handler: Handler, claims: Asked, before: int) -> Reply:
+    async def _settled(self, call: Call, handler: Handler, tokens: Held, before: int) -> Reply:
         """Tokens are settled by what all attempts of this run used, as the ledger has it, whatever the end."""
-        tokens = [(count, [claim]) for count, claim in claims if count.kind != "requests"]
         opening = partial(self._opening, call, tokens, before)
         call.notes.openings.append(opening)
         try:
@@ -196,9 +206,7 @@ class RateLimit(Plugin[Settings]):
             for count, held in tokens:
                 self._correct(held, used_of(attempts, call, count, held[0].amount))
 
-    async def _opening(
-        self, call: Call, tokens: list[tuple[Count, list[RateClaim]]], before: int, attempt: Call
-    ) -> None:
+    async def _opening(self, call: Call, tokens: Held, before: int, attempt: Call) -> None:
         """Another attempt is another claim, where a limit is never to be passed; else its use is settled after."""
         if call.attempt is not None or len(call.attempts) - before < 2:
             return
@@ -235,7 +243,7 @@ def _never(standing: Standing) -> bool:
 
 def _refusal(standings: list[Standing], short: list[Standing]) -> Refusal:
     worst = max(short, key=lambda standing: (_never(standing), standing.grant.retry_after))
-    count, claim, grant = worst
+    count, claim, grant = worst.what, worst.claim, worst.grant
     headers: dict[str, str] = {}
     tell(headers, standings)
     message = f"Rate limit {count.name!r} exceeded: {count.said}."

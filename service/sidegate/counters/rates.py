@@ -157,9 +157,11 @@ class _Bucket(AsyncLimiter):
         """Take where there is room, and let drain what has drained."""
         if amount < 0:
             raise ValueError("amount must not be negative")
-        if not self.has_capacity(amount):
+        self._leak()
+        level = self._level + amount
+        if level > self.max_rate:
             return False
-        self._level += amount
+        self._level = level
         return True
 
     def move(self, amount: int) -> None:
@@ -174,7 +176,4 @@ class _Timeline(asyncio.AbstractEventLoop):
     """All that a bucket asks of a loop: the time. Anything that would wait is not implemented, and so would raise."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def time(self) -> float:
-        return self._clock.monotonic()
+        self.time = clock.monotonic  # type: ignore[method-assign]
