@@ -97,7 +97,7 @@ class Call:
         self.id = id
         """A UUID (version 7, no dashes): in each reply as `x-request-id`, in the log, the ledger, the URL to cancel."""
         self.operation = operation
-        """`chat`, `text_completion`, `embeddings`, `models`, `calls`: what is asked for."""
+        """What is asked for: `chat`, `text_completion`, `embeddings`, `models` and others; the manual lists them."""
         self.dialect = dialect
         """The client's dialect, for logs; nothing in a plugin should depend on it."""
         self.model = model
