@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,15 @@ def test_types_are_shipped() -> None:
     for package, folder in SOURCES.items():
         assert (folder / "py.typed").exists()
         assert "py.typed" in listed("options.package_data", package)[0]
+
+
+def test_the_plan_of_the_house_has_every_room() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([\w/*]+(?:\.py)?)`", row)}
+    folder = SOURCES["sidegate"]
+    rooms = {path.name for path in folder.glob("*.py") if not path.name.startswith("__")}
+    rooms |= {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    assert {room for room in rooms if not any(fnmatch(room, name) for name in named)} == set()
 
 
 # --- sizes and names --------------------------------------------------------------------------------------------------
