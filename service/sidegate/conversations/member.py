@@ -69,6 +69,7 @@ class Member:
         self.push(encode(told))
 
     def push(self, data: bytes) -> None:
+        """Have it sent. Who reads too slowly, so that more waits than may, is let go."""
         if self.how is not None:
             return
         if self._size + len(data) > self._limit and self._waiting:

@@ -47,6 +47,7 @@ class Room:
         self.empty_since = None
 
     def exit(self, member: Member, now: float) -> None:
+        """One leaves, and the others are told. `now` in monotonic seconds: since when the room is empty, if it is."""
         if self.members.pop(member.id, None) is None:
             return
         self._drained.set()
@@ -60,6 +61,7 @@ class Room:
         return self.seq
 
     def tell(self, told: Event) -> None:
+        """Say it to all who are here, and keep it, within the bound, for those who come back."""
         data = words.encode(told)
         self._latest.append((told.seq, data))
         self._kept += len(data)

@@ -198,6 +198,7 @@ _failure = msgspec.json.Decoder(Failure)
 
 
 def encode(value: object) -> bytes:
+    """A `Submission`, a `Failure` or headers, as the store keeps them."""
     return _json.encode(value)
 
 

@@ -44,6 +44,7 @@ class Clause(Struct, frozen=True, array_like=True):
     parts: tuple[Clause, ...] = ()
 
     def fits(self, name: str) -> bool:
+        """Whether a model of this name, in lower case, is meant."""
         match self.kind:
             case "equals":
                 return name == self.text

@@ -31,6 +31,8 @@ class One(Struct, rename="camel"):
 
 
 def read_one(one: Any, place: str) -> tuple[str, One]:
+    """The text at a place of the request, and what is said of it. Raises `BadRequest`, naming the place, for any other
+    content and for an empty text."""
     read = read_as(one, One, place)
     where = f"{place}.content" if place else "content"
     content = read_as(read.content, _Content, where)
@@ -44,6 +46,7 @@ def read_one(one: Any, place: str) -> tuple[str, One]:
 
 
 def request_of(model: str, read: list[tuple[str, One]], extra: dict[str, Any]) -> Request:
+    """The texts as one request. Raises `BadRequest` where they are to have vectors of several lengths."""
     first = read[0][1]
     same = all(each.output_dimensionality == first.output_dimensionality for _, each in read)
     if not same:
@@ -65,6 +68,7 @@ def more_of(requests: list[Any]) -> dict[str, Any]:
 
 
 def write_all(request: Request, dropped: list[str]) -> list[dict[str, Any]]:
+    """A request for each text; what is left out is named in `dropped`. Raises `BadRequest` for tokens."""
     requests: list[dict[str, Any]] = []
     own = {name: request.extra[name] for name in ("taskType", "task_type", "title") if name in request.extra}
     lost = [name for name in request.extra if name not in own]

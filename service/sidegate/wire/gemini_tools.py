@@ -109,6 +109,7 @@ def are_own_tools(tools: Any) -> bool:
 
 
 def write_choice(request: Request, lost: list[str]) -> dict[str, Any] | None:
+    """`toolConfig`: what was read of it, and the choice that counts now. One that cannot be said is named in `lost`."""
     told = request.extra.get("toolConfig")
     own: dict[str, Any] = dict(told) if isinstance(told, dict) else {}
     choice = request.tool_choice

@@ -165,6 +165,7 @@ def _converted(vector: Raw, packed: bool) -> Raw:
 
 
 def write_vector(vector: Iterable[float], encoding_format: str | None) -> str | list[float]:
+    """A vector as its client wants it: `base64` is of 32-bit floats, little-endian."""
     if encoding_format != "base64":
         return list(vector)
     numbers = array("f", vector)
