@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from msgspec import Struct
@@ -31,8 +30,7 @@ class Reply(Struct, frozen=True):
         return self.ending is Ending.COMPLETE
 
 
-@dataclass(slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, kw_only=True):
     """One try at one target. The router opens it, so it is on record whatever happens; the core settles it."""
 
     number: int
@@ -74,7 +72,7 @@ class Attempt:
     """Something meaningful of it went on to the client: from here on no other attempt can take its place."""
     headers: Mapping[str, str] | None = None
     """What its provider said in headers that the client may know: how much of its rate limits is left."""
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = Timeouts()
     """How long it may take, by phase. A plugin in an `attempt` list may set others before it awaits `handler`."""
     strict: bool = False
     """Nothing of the request may be left out where the provider speaks another dialect: `translation: strict`."""
@@ -82,4 +80,4 @@ class Attempt:
     """What of the request its dialect had no word for, and was left out."""
     request_headers: Mapping[str, str] | None = None
     """What plugins send its provider besides, such as `traceparent`: never in the place of what the config sends."""
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = {}

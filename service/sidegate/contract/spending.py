@@ -5,7 +5,6 @@ The ledger settles by it and the `cost` plugin tells the client by it, so the tw
 
 from __future__ import annotations
 
-from dataclasses import replace as changed
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -41,7 +40,7 @@ def billed(call: Call, attempt: Attempt) -> tuple[Usage, int | None]:
         return attempt.usage, attempt.cost
     usage = spent(attempt, call.operation)
     if attempt.ended is None:
-        return usage, _cost(call, attempt if usage == attempt.usage else changed(attempt, usage=usage, tags={}))
+        return usage, _cost(call, attempt if usage == attempt.usage else replace(attempt, usage=usage, tags={}))
     attempt.usage = usage
     attempt.cost = _cost(call, attempt)
     attempt.billed = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from sidegate.contract.call import Asked, Call
 from sidegate.contract.caller import ANONYMOUS, Caller

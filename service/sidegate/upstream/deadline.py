@@ -52,18 +52,19 @@ class Deadline:
     `gone` are seconds of the total that have passed before. With a `dial` what is far off is a little late.
     """
 
+    _phase = "first_token"
+    _due = _until = 0.0
+    _when = math.inf
+    _fired: PhaseTimeout | None = None
+    _handle: asyncio.TimerHandle | None = None
+    _beside: set[Deadline] | None = None
+
     def __init__(self, timeouts: Timeouts, gone: float = 0.0, dial: Dial | None = None) -> None:
         self._timeouts = timeouts
-        self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + timeouts.total - gone
-        self._phase = "first_token"
+        self._loop = loop = asyncio.get_running_loop()
+        self._end = loop.time() + timeouts.total - gone
         self._limit = timeouts.first_token
-        self._due = self._until = 0.0
-        self._fired: PhaseTimeout | None = None
         self._dial = dial
-        self._when = math.inf
-        self._handle: asyncio.TimerHandle | None = None
-        self._beside: set[Deadline] | None = None
         self._task = asyncio.current_task()
 
     def wait(self, phase: str, seconds: float) -> None:

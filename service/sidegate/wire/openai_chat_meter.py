@@ -190,8 +190,10 @@ class ChatMeter(Tally):
         if whole.choices is None:
             raise no_reply(raw)
         self.name(whole.id, whole.model)
-        for place, choice in enumerate(whole.choices):
-            self.choice(choice_index(choice.index, place), choice.finish_reason)
+        for choice in whole.choices:
+            choice_index(choice.index)
+            if self.finish is None:
+                self.finish = openai.read_finish(choice.finish_reason)
             self._said(choice.message)
         self.started = bool(whole.choices)
         self.finished = True
