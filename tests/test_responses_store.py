@@ -250,6 +250,6 @@ async def answer(call: Call) -> Reply:
 async def test_an_id_that_is_no_text_is_a_mistake(wrong: str) -> None:
     responses = desk(Broken(), HandClock())
     call = a_call()
-    object.__setattr__(call.asked, "fields", {"previous_response_id": Raw(wrong.encode("latin-1"))})
+    call.asked = replace(call.asked, fields={"previous_response_id": Raw(wrong.encode("latin-1"))})
     with pytest.raises(BadRequest):
         await responses.ask(call, answer)

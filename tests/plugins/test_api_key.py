@@ -127,7 +127,7 @@ async def test_the_body_is_not_read_where_the_header_tells() -> None:
         raise AssertionError("read")
 
     call = a_call(HandClock(), headers={"x-api-key": SECRET, "x-end-user": "bob"})
-    object.__setattr__(call.asked, "read", unread)
+    call.asked = msgspec.structs.replace(call.asked, read=unread)
     await a_plugin(HandClock(), a_key(names_end_users=True))(call, answer)
     assert call.end_user == "bob"
 

@@ -6,13 +6,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Peer, Process
 from sidegate.errors import Refusal

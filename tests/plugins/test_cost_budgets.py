@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sidegate.config import ConfigErrors
 from sidegate.contract import Caller, Claim, Host, Message, Model, Rates, Request, Standing, TextContent, Tool

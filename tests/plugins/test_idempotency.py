@@ -6,12 +6,13 @@ import asyncio
 import tracemalloc
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidegate.contract import (

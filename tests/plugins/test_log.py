@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidegate.contract import (
@@ -289,7 +290,7 @@ async def test_a_request_that_cannot_be_read_is_logged_without_its_texts() -> No
 
     bench = Bench(bodies=True)
     call = a_call(bench.clock)
-    object.__setattr__(call.asked, "read", unreadable)
+    call.asked = msgspec.structs.replace(call.asked, read=unreadable)
     await bench.plugin(call, answer)
     assert bench.last()["request_texts"] == []
 

@@ -33,7 +33,7 @@ def asking(clock: HandClock, body: dict[str, Any] | None = None, **more: Any) ->
     request = Request(model="gpt", max_tokens=fields.get("max_tokens"))
     call = a_call(clock, request=request, **more)
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()}
-    call.asked = replace(call.asked, body=b"x" * 400, fields=raw)
+    call.asked = msgspec.structs.replace(call.asked, body=b"x" * 400, fields=raw)
     return call
 
 
@@ -103,7 +103,7 @@ async def test_likely_output_is_what_the_client_allows_or_the_default(fields: di
     clock = HandClock()
     host = a_host(clock)
     call = asking(clock)
-    call.asked = replace(
+    call.asked = msgspec.structs.replace(
         call.asked, fields={name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()}
     )
     seen: list[int] = []

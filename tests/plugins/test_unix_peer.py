@@ -11,13 +11,13 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sidegate.contract import ANONYMOUS, Call, Caller, Certificate, Peer, Process
 from sidegate.errors import ConfigError, Refusal

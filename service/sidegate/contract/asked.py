@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from sidegate.contract.meaning import Request
 from sidegate.contract.peer import Peer
@@ -13,14 +12,13 @@ from sidegate.contract.timeouts import TimeoutChanges
 from sidegate.errors import SidegateError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What came in, before anybody interpreted it."""
 
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     """The request's headers, by case-insensitive name."""
     body: bytes = b""
-    fields: Mapping[str, Raw] = field(default_factory=dict)
+    fields: Mapping[str, Raw] = {}
     """The body's top-level fields, each in the bytes it came in."""
     wants_usage: bool = True
     """Whether a stream may show the client its usage event."""

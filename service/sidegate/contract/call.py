@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from sidegate.contract.asked import Asked as Asked
 from sidegate.contract.caller import ANONYMOUS, Naming
@@ -33,21 +34,20 @@ class Outlet(Protocol):
     def takes_raw(self, dialect: str, whole: bool) -> bool: ...
 
 
-@dataclass(slots=True)
-class Notes:
+class Notes(Struct):
     """What a call gathers on its way; shared by the call and its attempts."""
 
-    attempts: list[Attempt] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    plugin_seconds: dict[str, float] = field(default_factory=dict)
-    marks: list[Mark] = field(default_factory=list)
+    attempts: list[Attempt] = []
+    headers: dict[str, str] = {}
+    plugin_seconds: dict[str, float] = {}
+    marks: list[Mark] = []
     """What plugins did besides passing the call on; the core's, for its trail."""
-    visible: list[Callable[[str], bool]] = field(default_factory=list)
+    visible: list[Callable[[str], bool]] = []
     price: Callable[[Attempt], int | None] | None = None
     """Nano-USD of an attempt that is over; `None` where that is unknown. The core settles by it."""
     reserve: Callable[[Call], Awaitable[None]] | None = None
     """Awaited by the core with an attempt's own call, right before its provider is reached; may refuse."""
-    openings: list[Callable[[Call], Awaitable[None]]] = field(default_factory=list)
+    openings: list[Callable[[Call], Awaitable[None]]] = []
     """Awaited by the core with an attempt's own call, before `reserve`; may refuse."""
     first_token: float | None = None
     """When the first token left for the client, monotonic seconds."""
@@ -62,7 +62,7 @@ class Notes:
     pinned: tuple[str, str] | None = None  # the provider that must be asked, and the mark of its key
     naming: Naming | None = None
     """Set where it is not the call's own: see `Call.naming`."""
-    inputs: list[tuple[SeeInput, Frame | None]] = field(default_factory=list)
+    inputs: list[tuple[SeeInput, Frame | None]] = []
     """Who looks at what the client of a socket says, and in whose frame."""
     relayed: bool = False
     """Its events pass as they are: sound that is spoken already cannot be changed."""
@@ -173,7 +173,7 @@ class Call:
         self.notes.visible.append(visible)
 
     def sees_model(self, name: str) -> bool:
-        return all(visible(name) for visible in self.notes.visible)
+        return not self.notes.visible or all(visible(name) for visible in self.notes.visible)
 
     # --- the reply ----------------------------------------------------------------------------------------------------
 
@@ -306,7 +306,10 @@ class Call:
 
     def takes_raw(self, dialect: str, whole: bool) -> bool:
         """Whether bytes of `dialect` may pass as they are, because nobody looks on the whole way out."""
-        return not any(stage.sees for stage in self._stages) and self._outlet.takes_raw(dialect, whole)
+        for stage in self._stages:
+            if stage.sees:
+                return False
+        return self._outlet.takes_raw(dialect, whole)
 
     async def send_raw(self, data: bytes, meaningful: bool) -> None:
         """Emit bytes past all stages; only where `takes_raw`."""

@@ -33,7 +33,7 @@ class Dial:
 
     def put(self, deadline: Deadline, when: float, loop: asyncio.AbstractEventLoop) -> set[Deadline]:
         """`deadline.check` will be called then, or a little later, unless it is taken out of the set again."""
-        mark = math.ceil(when / GRAIN_SECONDS)
+        mark = int(when / GRAIN_SECONDS) + 1
         due = self._due.get(mark)
         if due is None:
             due = self._due[mark] = set()
@@ -72,6 +72,7 @@ class Deadline:
         self._phase, self._limit = phase, seconds
         self._due = self._until = self._loop.time() + seconds
         if self._due < self._when:
+            self._disarm()
             self._arm()
 
     def again(self) -> None:
@@ -82,6 +83,7 @@ class Deadline:
         """Wait on for the same phase, no longer than it had."""
         self._due = self._until
         if self._due < self._when:
+            self._disarm()
             self._arm()
 
     def pause(self) -> None:
@@ -109,24 +111,27 @@ class Deadline:
         elif self._due and now >= self._due:
             self._fire(self._phase, self._limit)
         else:
+            self._handle = self._beside = None
             self._arm()
 
     def _arm(self) -> None:
-        self._disarm()
         now = self._loop.time()
-        self._when = min(self._due or now + self._limit, self._end)
-        if self._dial is not None and self._when - now >= FAR_SECONDS:
-            self._beside = self._dial.put(self, self._when, self._loop)
+        when = self._due or now + self._limit
+        if when > self._end:
+            when = self._end
+        self._when = when
+        if self._dial is not None and when - now >= FAR_SECONDS:
+            self._beside = self._dial.put(self, when, self._loop)
         else:
-            self._handle = self._loop.call_at(self._when, self.check)
+            self._handle = self._loop.call_at(when, self.check)
 
     def _disarm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        elif self._beside is not None:
+        if self._beside is not None:
             self._beside.discard(self)
             self._beside = None
+        elif self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
     def _fire(self, phase: str, seconds: float) -> None:
         self._fired = PhaseTimeout(phase, seconds)

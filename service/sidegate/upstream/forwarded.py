@@ -34,7 +34,8 @@ def _asked(dialect: str) -> tuple[str, ...]:
 @cache
 def _prefix(dialect: str) -> bytes | None:
     """What names of limits begin with in a head, as a provider of the dialect says them."""
-    return _PREFIXES.get(dialect.partition(".")[0])
+    prefix = _PREFIXES.get(dialect.partition(".")[0])
+    return None if prefix is None else b"\r\n" + prefix
 
 
 def forwarded(dialect: str, headers: Mapping[str, str]) -> dict[str, str]:
@@ -65,7 +66,7 @@ def told(
     """Of a good reply's headers, what its client may know: the rate limits, unless the gateway has limits of its own,
     which are then the client's. `provider` and `client` are dialects, `own` the reply's headers so far."""
     prefix = _prefix(provider)
-    if prefix is None or OWN_LIMITS in own or (type(headers) is Headers and not headers.has(b"\r\n" + prefix)):
+    if prefix is None or OWN_LIMITS in own or (type(headers) is Headers and not headers.has(prefix)):
         return None
     return limit_headers.told(headers, provider, client, clock.now) or None
 

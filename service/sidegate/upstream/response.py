@@ -157,6 +157,9 @@ class Response:
 
     async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
         """The whole body. Raises `ReplyError` beyond `limit`, and `CutError`."""
+        if self._ended and self._size <= limit and self._error is None and self._inflater is None:
+            # It came with its head.
+            return self._taken()
         if self._inflater is not None:
             return await self._read_inflated(limit)
         self._enough, self._room = limit + 1, max(limit + 1, BUFFER_BYTES)

@@ -16,13 +16,15 @@ from sidegate.errors import BadRequest, Ending, PhaseTimeout, ProviderError, Sid
 from sidegate.pump import Gate
 from sidegate.settings import Retry
 from sidegate.upstream.choice import Catalogue, Chosen
-from sidegate.upstream.circuit import Circuit, Circuits, Outcome
+from sidegate.upstream.circuit import GOOD, UNKNOWN, Circuit, Circuits, Outcome
 from sidegate.upstream.credentials import Credentials, is_about_key
 from sidegate.upstream.provider import DROPPED, Provider
 from sidegate.upstream.retry import Budget, CircuitOpen, Verdict, judge, more_telling, outcome, pause, told
 from sidegate.wire.translation import Untranslatable
 
 Sleep = Callable[[float], Awaitable[None]]
+
+_COMPLETE = Ending.COMPLETE
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -230,11 +232,11 @@ class Router:
         return attempt
 
     async def _try(self, call: Call, leg: _Leg, attempt: Attempt) -> Reply:
-        says = Outcome.UNKNOWN
+        says = UNKNOWN
         try:
             reply = await self._attempt_handler(call.child(attempt, self._gate(call, leg, attempt)))
-            attempt.ending = Ending.COMPLETE
-            says = Outcome.GOOD if attempt.sent else Outcome.UNKNOWN
+            attempt.ending = _COMPLETE
+            says = GOOD if attempt.sent else UNKNOWN
             return reply
         except SidegateError as error:
             attempt.ending, attempt.error = error.ending, error.code
@@ -260,7 +262,7 @@ class Router:
 
         def began() -> None:
             leg.ticket = 0
-            says = Outcome.GOOD if attempt.sent else Outcome.UNKNOWN
+            says = GOOD if attempt.sent else UNKNOWN
             circuit.record(ticket, _with_pace(says, call, circuit, attempt))
 
         return Gate(call, attempt, began)
@@ -280,13 +282,13 @@ def _timeouts(call: Call, upstream: Upstream, chosen: Chosen) -> Timeouts:
 def _says(call: Call, error: ProviderError) -> Outcome:
     """What the failure says of the target to all: not that one client would not wait as long as it is configured."""
     impatient = call.patience is not None and call.patience.client is not None
-    return Outcome.UNKNOWN if impatient and isinstance(error, PhaseTimeout) else outcome(error)
+    return UNKNOWN if impatient and isinstance(error, PhaseTimeout) else outcome(error)
 
 
 def _with_pace(says: Outcome, call: Call, circuit: Circuit, attempt: Attempt) -> Outcome:
     """A good stream whose first token came late is slow. Of a whole body the first token is not known."""
     limit = circuit.settings.slow_after
-    if not limit or says is not Outcome.GOOD or not call.streams or attempt.first_token is None:
+    if not limit or says is not GOOD or not call.streams or attempt.first_token is None:
         return says
     return Outcome.SLOW if attempt.first_token - attempt.started > limit else says
 
