@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -27,10 +27,8 @@ from sidegate.contract.meaning import (
     ToolUse,
 )
 from sidegate.errors import BadRequest
-from sidegate.wire.body import UNREADABLE, wrong_type
+from sidegate.wire.body import UNREADABLE, read_as
 from sidegate.wire.seals import ANTHROPIC, is_of, unmarked
-
-S = TypeVar("S", bound=Struct)
 
 # Anthropic refuses an id with other characters; Gemini's and Kimi's have dots and colons.
 _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
@@ -188,14 +186,6 @@ _BLOCKS: Mapping[str, Callable[[dict[str, Any], str], Content]] = {
     "tool_use": _read_tool_use,
     "tool_result": _read_tool_result,
 }
-
-
-def read_as(value: Any, type: type[S], place: str) -> S:
-    """A decoded value as `type`. Raises `BadRequest` with the place."""
-    try:
-        return msgspec.convert(value, type)
-    except UNREADABLE as error:
-        raise wrong_type(error, place) from error
 
 
 def _write_image(image: ImageContent) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from msgspec import Meta, Struct
 
 from sidegate.contract.meaning import Message, Request, ResponseFormat, Tool
 from sidegate.errors import BadRequest
-from sidegate.wire.anthropic_content import read_as, read_content
-from sidegate.wire.body import convert, names_of, others
+from sidegate.wire.anthropic_content import read_content
+from sidegate.wire.body import convert, names_of, others, read_as
 from sidegate.wire.dialect import Fields
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]

@@ -76,6 +76,14 @@ def convert(fields: Mapping[str, Any], decoder: msgspec.json.Decoder[T]) -> T:
         raise wrong_type(error) from error
 
 
+def read_as(value: Any, type: type[T], place: str) -> T:
+    """A decoded value as `type`, strictly. Raises `BadRequest` with the place."""
+    try:
+        return msgspec.convert(value, type)
+    except UNREADABLE as error:
+        raise wrong_type(error, place) from error
+
+
 def names_of(type: type[Struct]) -> frozenset[str]:
     """The names of a Struct's fields in JSON."""
     return frozenset(type.__struct_encode_fields__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,9 +19,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest
 from sidegate.wire import openai
-from sidegate.wire.body import UNREADABLE, wrong_type
-
-S = TypeVar("S", bound=Struct)
+from sidegate.wire.body import UNREADABLE, read_as, wrong_type
 
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
 Tokens = Annotated[int, Meta(ge=1, lt=2**31)]
@@ -110,11 +108,11 @@ def _piece(piece: dict[str, Any], place: str) -> Content:
 
 
 def _read_text(piece: dict[str, Any], place: str) -> Content:
-    return TextContent(_as(piece, _Text, place).text)
+    return TextContent(read_as(piece, _Text, place).text)
 
 
 def _read_refusal(piece: dict[str, Any], place: str) -> Content:
-    return TextContent(_as(piece, _Refusal, place).refusal)
+    return TextContent(read_as(piece, _Refusal, place).refusal)
 
 
 def _read_thinking(piece: dict[str, Any], place: str) -> Content:
@@ -122,7 +120,7 @@ def _read_thinking(piece: dict[str, Any], place: str) -> Content:
 
 
 def _read_image(piece: dict[str, Any], place: str) -> Content:
-    image = _as(piece, _Image, place).image_url
+    image = read_as(piece, _Image, place).image_url
     url, detail = (image, None) if isinstance(image, str) else (image.url, image.detail)
     found = _DATA_URL.fullmatch(url)
     if found is None:
@@ -131,7 +129,7 @@ def _read_image(piece: dict[str, Any], place: str) -> Content:
 
 
 def _read_file(piece: dict[str, Any], place: str) -> Content:
-    file = _as(piece, _File, place).file
+    file = read_as(piece, _File, place).file
     found = _DATA_URL.fullmatch(file.file_data or "")
     if found is not None:
         return FileContent(found["data"], found["type"] or None, file.filename, None, file.file_id)
@@ -149,13 +147,6 @@ _PIECES: Mapping[str, Callable[[dict[str, Any], str], Content]] = {
     "image_url": _read_image,
     "file": _read_file,
 }
-
-
-def _as(piece: dict[str, Any], type: type[S], place: str) -> S:
-    try:
-        return msgspec.convert(piece, type)
-    except UNREADABLE as error:
-        raise wrong_type(error, place) from error
 
 
 def write_piece(content: Content) -> dict[str, Any] | None:

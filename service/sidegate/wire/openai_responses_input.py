@@ -9,9 +9,8 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct
 
 from sidegate.contract.meaning import (
@@ -27,10 +26,8 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest
 from sidegate.wire import openai_responses_event as wire
-from sidegate.wire.body import UNREADABLE, wrong_type
+from sidegate.wire.body import read_as
 from sidegate.wire.seals import OPENAI, is_of, unmarked
-
-S = TypeVar("S", bound=Struct)
 
 OPAQUE = "responses."
 REFERENCE = "responses.item_reference"
@@ -202,14 +199,6 @@ _PIECES: Mapping[str, Callable[[dict[str, Any], str], Content]] = {
     "input_image": _read_image,
     "input_file": _read_file,
 }
-
-
-def read_as(value: Any, type: type[S], place: str) -> S:
-    """A decoded value as `type`. Raises `BadRequest` with the place."""
-    try:
-        return msgspec.convert(value, type)
-    except UNREADABLE as error:
-        raise wrong_type(error, place) from error
 
 
 # --- written ----------------------------------------------------------------------------------------------------------

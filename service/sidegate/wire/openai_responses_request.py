@@ -10,9 +10,9 @@ from msgspec import Struct
 from sidegate.contract.meaning import Message, Request, ResponseFormat, TextContent, Tool
 from sidegate.errors import BadRequest
 from sidegate.wire import openai_request as shared
-from sidegate.wire.body import convert, names_of, others
+from sidegate.wire.body import convert, names_of, others, read_as
 from sidegate.wire.dialect import Fields
-from sidegate.wire.openai_responses_input import read_as, read_input
+from sidegate.wire.openai_responses_input import read_input
 
 
 class _Function(Struct):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -26,11 +26,9 @@ from sidegate.contract.meaning import (
     ToolUse,
 )
 from sidegate.errors import BadRequest
-from sidegate.wire.body import UNREADABLE, wrong_type
+from sidegate.wire.body import UNREADABLE, read_as
 from sidegate.wire.seals import Seal
 from sidegate.wire.ui_metadata import read_seal
-
-S = TypeVar("S", bound=Struct)
 
 OPAQUE = "ui."
 UNANSWERED = "The tool gave no result."
@@ -214,11 +212,3 @@ def _full(media_type: str) -> str | None:
 
 def _is_image(media_type: str) -> bool:
     return media_type.partition("/")[0] == "image"
-
-
-def read_as(value: Any, type: type[S], place: str) -> S:
-    """A decoded value as `type`. Raises `BadRequest` with the place."""
-    try:
-        return msgspec.convert(value, type)
-    except UNREADABLE as error:
-        raise wrong_type(error, place) from error

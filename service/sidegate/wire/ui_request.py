@@ -14,11 +14,10 @@ from msgspec import Meta, Struct
 
 from sidegate.contract.meaning import Message, Request, ResponseFormat, TextContent, Tool
 from sidegate.errors import BadRequest
-from sidegate.wire.body import convert, names_of
+from sidegate.wire.body import convert, names_of, read_as
 from sidegate.wire.dialect import Fields
 from sidegate.wire.openai_request import Name, Penalty, Seed, Share, Stops, Temperature, Tokens
 from sidegate.wire.ui_history import UIMessage, read_messages
-from sidegate.wire.ui_parts import read_as
 
 _OPTIONS = "providerOptions"
 _DEFAULT_EFFORT = "provider-default"
