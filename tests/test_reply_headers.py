@@ -231,6 +231,26 @@ async def test_betas_of_the_config_and_of_the_client_go_on_together(http: aiohtt
     assert (sent["anthropic-beta"], sent["anthropic-version"], sent["x-a"]) == ("own-1, a-1", "2023-06-01", "1")
 
 
+async def test_what_one_call_asks_for_is_in_no_other(http: aiohttp.ClientSession) -> None:
+    """Heads are made once for a URL and key, and each call's own length is in it."""
+    async with scripted(answers) as provider:
+        config = leads_to(provider.url)
+        del config["providers"]["p0"]["api_key"]
+        config["providers"]["p0"]["api_keys"] = ["sk-1", "sk-2"]
+        async with gateway(config) as running:
+            for betas, text in (("", "a"), ("b", "aa"), ("", "aaa"), ("", "aaaa"), ("", "aaaaa")):
+                body = chat() | {"messages": [{"role": "user", "content": text}]}
+                headers = {"openai-beta": betas} if betas else {}
+                async with http.post(running.url + OPENAI, json=body, headers=headers) as reply:
+                    assert reply.status == 200
+    sent = [exchange.headers for exchange in provider.exchanges]
+    assert [each.get("openai-beta") for each in sent] == [None, "b", None, None, None]
+    assert [each["authorization"][-4:] for each in sent] == ["sk-1", "sk-2", "sk-1", "sk-2", "sk-1"]
+    lengths = [int(each["content-length"]) for each in sent]
+    assert lengths == [lengths[0] + more for more in range(5)]
+    assert lengths == [len(exchange.body) for exchange in provider.exchanges]
+
+
 async def test_a_version_named_in_several_lines_goes_on_whole(http: aiohttp.ClientSession) -> None:
     async with scripted(anthropic_says) as provider, gateway(leads_to(provider.url, dialect="anthropic")) as running:
         headers = [("anthropic-beta", "a-1"), ("anthropic-beta", "b-2")]

@@ -138,7 +138,7 @@ class HttpProvider:
             explain(error, headers, dialect.name, call.dialect, call.reply_headers, clock)
             raise error
         attempt.headers = told(headers, dialect.name, call.dialect, call.reply_headers, clock)
-        if not headers.get("content-type", "").startswith("text/event-stream"):
+        if not headers.says("content-type", EVENTS):
             body = await response.read()
             deadline.pause()
             await relay_whole(call, attempt, dialect, body, clock, hide_usage=hide_usage)
