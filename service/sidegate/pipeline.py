@@ -34,7 +34,7 @@ def chain(plugins: Sequence[Named], core: Handler, clock: Clock, report: Report)
     """The onion, built once: the first plugin is the outermost, `core` answers."""
     if not plugins:
         return core
-    inner: _Inner = _Core(core)
+    inner: _Inner = _Core(core, clock)
     for named in reversed(plugins):
         layer = _ObserverLayer if named.plugin.fails_open else _GuardLayer
         inner = layer(named.name, named.plugin, inner, clock, report)
@@ -54,12 +54,13 @@ class _Inner(Protocol):
 class PluginFrame:
     """One plugin's stretch of one call: clocks its own time and keeps what became of what is further in.
 
-    Every plugin of every call has one, so its methods call nothing that they can do without.
+    Every plugin of every call has one, so its methods call nothing that they can do without. `now` is monotonic seconds:
+    where one plugin hands over to the next, the clock is read once for both.
     """
 
-    __slots__ = ("_clock", "_sent", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
+    __slots__ = ("_sent", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
 
-    def __init__(self, layer: _Layer, call: Call) -> None:
+    def __init__(self, layer: _Layer, call: Call, now: float) -> None:
         self.layer = layer
         self.call = call
         self.mark = len(call.stages)
@@ -68,9 +69,8 @@ class PluginFrame:
         self.own = 0.0
         self.reply: Reply | None = None
         self.failure: BaseException | None = None
-        self._clock = layer.monotonic
         self._sent = 0
-        self.since = self._clock()
+        self.since = now
         call.notes.frame = self
 
     @property
@@ -97,41 +97,39 @@ class PluginFrame:
             return self.reply
         return await self.layer.inner.enter(call, self)
 
-    def passes(self, call: Call) -> None:
+    def passes(self, call: Call, now: float) -> None:
         """The plugin waits for what is further in."""
         if self.leaked:
             raise RuntimeError(f"{self.name} awaited handler again after something of the first run was released")
-        self.own += self._clock() - self.since
+        self.own += now - self.since
         self.since = 0.0
         self._sent = call.sent
 
-    def came(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
+    def came(self, call: Call, reply: Reply | None, error: BaseException | None, now: float) -> None:
         """What is further in has ended: the plugin goes on."""
         self.failure = error
         if error is None:
             self.reply = reply
         if call.sent != self._sent:
-            self.leaked = not self._held()
-        self.since = self._clock()
+            self.leaked = len(call.stages) == self.mark or not self._held()
+        self.since = now
         call.notes.frame = self
 
     def _held(self) -> bool:
-        if len(self.call.stages) == self.mark:
-            return False
         holds = (stage for stage in self.call.stages[self.mark :] if isinstance(stage, Hold))
         return any(not (hold.released or hold.leaked) for hold in holds)
 
     def pause(self) -> None:
-        self.own += self._clock() - self.since
+        self.own += self.layer.monotonic() - self.since
         self.since = 0.0
 
     def resume(self) -> None:
-        self.since = self._clock()
+        self.since = self.layer.monotonic()
         self.call.notes.frame = self
 
-    def leave(self, outer: Frame | None) -> None:
+    def leave(self, outer: Frame | None, now: float) -> None:
         """What the plugin asked of the chunks ends with it."""
-        own = self.own + self._clock() - self.since
+        own = self.own + now - self.since
         self.since = 0.0
         stages = self.call.stages
         notes = self.call.notes
@@ -148,20 +146,21 @@ class PluginFrame:
 class _Core:
     """What answers, as the plugin next to it meets it."""
 
-    __slots__ = ("_answers",)
+    __slots__ = ("_answers", "_monotonic")
 
-    def __init__(self, answers: Handler) -> None:
+    def __init__(self, answers: Handler, clock: Clock) -> None:
         self._answers = answers
+        self._monotonic = clock.monotonic
 
     async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
         assert outside is not None
-        outside.passes(call)
+        outside.passes(call, self._monotonic())
         try:
             reply = await self._answers(call)
         except BaseException as error:
-            outside.came(call, None, error)
+            outside.came(call, None, error, self._monotonic())
             raise
-        outside.came(call, reply, None)
+        outside.came(call, reply, None, self._monotonic())
         return reply
 
 
@@ -182,23 +181,26 @@ class _GuardLayer(_Layer):
     """Fails closed: what goes wrong in the plugin ends the call."""
 
     async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
+        now = self.monotonic()
         if outside is not None:
-            outside.passes(call)
+            outside.passes(call, now)
         outer = call.notes.frame
-        frame = PluginFrame(self, call)
+        frame = PluginFrame(self, call, now)
         try:
             reply = await self.plugin(call, frame.handle)
         except BaseException as error:
             failure = self._failure(frame, error)
-            frame.leave(outer)
+            now = self.monotonic()
+            frame.leave(outer, now)
             if outside is not None:
-                outside.came(call, None, failure)
+                outside.came(call, None, failure, now)
             if failure is error:
                 raise
             raise failure from failure.__cause__
-        frame.leave(outer)
+        now = self.monotonic()
+        frame.leave(outer, now)
         if outside is not None:
-            outside.came(call, reply, None)
+            outside.came(call, reply, None, now)
         return reply
 
     def _failure(self, frame: PluginFrame, error: BaseException) -> BaseException:
@@ -224,10 +226,11 @@ class _ObserverLayer(_Layer):
     """Fails open: the handler runs once whatever the plugin does, and its outcome stands."""
 
     async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
+        now = self.monotonic()
         if outside is not None:
-            outside.passes(call)
+            outside.passes(call, now)
         outer = call.notes.frame
-        frame = PluginFrame(self, call)
+        frame = PluginFrame(self, call, now)
         try:
             try:
                 await self.plugin(call, frame.once)
@@ -235,13 +238,15 @@ class _ObserverLayer(_Layer):
                 self._watch(frame, error)
             reply = frame.reply if frame.reply is not None else await frame.once(call)
         except BaseException as error:
-            frame.leave(outer)
+            now = self.monotonic()
+            frame.leave(outer, now)
             if outside is not None:
-                outside.came(call, None, error)
+                outside.came(call, None, error, now)
             raise
-        frame.leave(outer)
+        now = self.monotonic()
+        frame.leave(outer, now)
         if outside is not None:
-            outside.came(call, reply, None)
+            outside.came(call, reply, None, now)
         return reply
 
     def _watch(self, frame: PluginFrame, error: Exception | asyncio.CancelledError) -> None:

@@ -126,9 +126,11 @@ class Call:
         self.notes = Notes()
         self._request: Request | None = None
         self._original: Request | None = None
-        self._stages: list[Stage] = []
+        self.stages: list[Stage] = []
+        """What looks at chunks, innermost last; for the core."""
         self._outlet = outlet
-        self._sent = 0
+        self.sent = 0
+        """How many times something was emitted here; for the core."""
 
     # --- the request --------------------------------------------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class Call:
 
     def tap(self, see: See) -> None:
         """Look at every chunk that comes past, in order. `see` is a plain function; what it raises stops the call."""
-        self._stages.append(Tap(see, self.notes.frame))
+        self.stages.append(Tap(see, self.notes.frame))
 
     def tap_input(self, see: SeeInput) -> None:
         """Look at every message that the client of a Realtime session sends, before it goes on; see `Input`.
@@ -219,7 +221,7 @@ class Call:
         """Rewrite, drop or hold back: see `Edit`."""
         self._refuse_observer("change")
         self.notes.edited = True
-        self._stages.append(Change(edit, self.edit_timeout, self.notes.frame))
+        self.stages.append(Change(edit, self.edit_timeout, self.notes.frame))
 
     def at_end(self, end: Callable[[Ending], Chunks]) -> None:
         """Give `Chunk.comment`s to stand before the closing event of a complete stream, such as what it cost.
@@ -227,7 +229,7 @@ class Call:
         Costs nothing for the chunks before. What belongs to the reply itself is said by an edit's `end`.
         """
         self._refuse_observer("at_end")
-        self._stages.append(Ender(end, self.edit_timeout, self.notes.frame))
+        self.stages.append(Ender(end, self.edit_timeout, self.notes.frame))
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[Hold]:
@@ -237,16 +239,16 @@ class Call:
         A reply larger than `hold_limit` is refused with 502 `reply_too_large`.
         """
         self._refuse_observer("hold")
-        position = len(self._stages)
+        position = len(self.stages)
         held = Hold(self.push, position, self.hold_limit)
-        self._stages.append(held)
+        self.stages.append(held)
         try:
             yield held
         finally:
-            if held in self._stages:
+            if held in self.stages:
                 if self.notes.frame is not None:
-                    self.notes.marks.append((self.notes.frame.name, tuple(map(type, self._stages[position:]))))
-                del self._stages[self._stages.index(held) :]
+                    self.notes.marks.append((self.notes.frame.name, tuple(map(type, self.stages[position:]))))
+                del self.stages[self.stages.index(held) :]
 
     def waiting(self) -> AbstractContextManager[None]:
         """Wait for what others do, such as another call or a slow reader: no time of the plugin's own, so not bounded.
@@ -262,8 +264,8 @@ class Call:
 
     async def emit(self, chunks: list[Chunk]) -> None:
         """Emit several chunks that came together, so that they leave together."""
-        self._sent += 1
-        await self.push(chunks, len(self._stages))
+        self.sent += 1
+        await self.push(chunks, len(self.stages))
 
     async def push(self, chunks: list[Chunk], position: int) -> None:
         """`climb`, while the clock of a plugin stands still: a slow reader is not its fault. For the core."""
@@ -280,7 +282,7 @@ class Call:
     async def climb(self, chunks: list[Chunk], position: int) -> None:
         """Pass chunks through the stages outside `position` and out. For the core; a plugin uses `send`."""
         for index in range(position - 1, -1, -1):
-            chunks = await self._stages[index].passes(chunks)
+            chunks = await self.stages[index].passes(chunks)
             if not chunks:
                 return
         await self._outlet.chunks(chunks)
@@ -295,25 +297,16 @@ class Call:
 
     # --- for the core -------------------------------------------------------------------------------------------------
 
-    @property
-    def sent(self) -> int:
-        """How many times something was emitted here."""
-        return self._sent
-
-    @property
-    def stages(self) -> list[Stage]:
-        return self._stages
-
     def takes_raw(self, dialect: str, whole: bool) -> bool:
         """Whether bytes of `dialect` may pass as they are, because nobody looks on the whole way out."""
-        for stage in self._stages:
+        for stage in self.stages:
             if stage.sees:
                 return False
         return self._outlet.takes_raw(dialect, whole)
 
     async def send_raw(self, data: bytes, meaningful: bool) -> None:
         """Emit bytes past all stages; only where `takes_raw`."""
-        self._sent += 1
+        self.sent += 1
         await self._outlet.raw(data, meaningful)
 
     def child(self, attempt: Attempt, outlet: Outlet) -> Call:
