@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import PhaseTimeout
 from sidegate.upstream import deadline as deadline_module
-from sidegate.upstream.deadline import GRAIN_SECONDS, Deadline, Dial
+from sidegate.upstream.deadline import GRAIN_SECONDS, PORTION, Deadline, Dial
 
 
 class Timer:
@@ -42,6 +43,9 @@ class Loop:
         timer = Timer(callback, args)
         self.timers.append((when, timer))
         return timer
+
+    def call_soon(self, callback: Any, *args: Any) -> Timer:
+        return self.call_at(self.now, callback, *args)
 
     def pass_to(self, now: float) -> None:
         self.now = now
@@ -91,6 +95,29 @@ async def test_what_is_due_far_off_shares_a_timer_and_fires_within_a_grain(loop:
     assert late is not None
     assert late.phase == "first_token"
     assert _cancelling() == 0
+
+
+async def test_many_that_are_due_together_are_looked_at_in_portions(loop: Loop) -> None:
+    dial = Dial()
+    many = [Deadline(TIMES, 0.0, dial) for _ in range(PORTION + 1)]
+    for deadline in many:
+        deadline.__enter__()
+        deadline.pause()
+        deadline.wait("idle", 20)
+        loop.now += 0.0001
+        deadline.again()
+    assert len(loop.timers) == 2
+    looked_at: list[Deadline] = []
+    for deadline in many:
+        deadline.check = partial(looked_at.append, deadline)  # type: ignore[method-assign]
+    loop.pass_to(1020.0 + 2 * GRAIN_SECONDS)
+    assert len(looked_at) == PORTION
+    # One that ends meanwhile is left out.
+    (last,) = set(many) - set(looked_at)
+    last.__exit__(None, None, None)
+    loop.pass_to(1200.0)
+    assert len(looked_at) == PORTION
+    assert loop.timers == []
 
 
 async def test_one_that_has_ended_does_not_fire(loop: Loop) -> None:

@@ -18,6 +18,8 @@ from sidegate.errors import PhaseTimeout
 FAR_SECONDS = 5.0
 """From here on a quarter of a second later is as good."""
 GRAIN_SECONDS = 0.25
+PORTION = 100
+"""So many are looked at before others have their turn: thousands of streams may have begun together."""
 
 
 def spent(call: Call, attempt: Attempt) -> float:
@@ -37,13 +39,18 @@ class Dial:
         due = self._due.get(mark)
         if due is None:
             due = self._due[mark] = set()
-            loop.call_at(mark * GRAIN_SECONDS, self._strike, mark)
+            loop.call_at(mark * GRAIN_SECONDS, self._strike, mark, loop)
         due.add(deadline)
         return due
 
-    def _strike(self, mark: int) -> None:
-        for deadline in tuple(self._due.pop(mark)):
-            deadline.check()
+    def _strike(self, mark: int, loop: asyncio.AbstractEventLoop) -> None:
+        due = self._due[mark]
+        for _ in range(min(len(due), PORTION)):
+            due.pop().check()
+        if due:
+            loop.call_soon(self._strike, mark, loop)
+        else:
+            del self._due[mark]
 
 
 class Deadline:
