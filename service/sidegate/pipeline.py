@@ -54,8 +54,8 @@ class _Inner(Protocol):
 class PluginFrame:
     """One plugin's stretch of one call: clocks its own time and keeps what became of what is further in.
 
-    Every plugin of every call has one, so its methods call nothing that they can do without. `now` is monotonic seconds:
-    where one plugin hands over to the next, the clock is read once for both.
+    Every plugin of every call has one, so its methods call nothing that they can do without. `now` is in monotonic
+    seconds: where one plugin hands over to the next, the clock is read once for both.
     """
 
     __slots__ = ("_sent", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
