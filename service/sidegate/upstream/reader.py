@@ -33,6 +33,10 @@ class Reader:
     """One reply after the other. `expect` each, then `feed` what comes, until it is `over`."""
 
     def __init__(self) -> None:
+        self._came: list[bytes] = []
+        """Of the body, by the read at hand."""
+        # A provider puts each event in a chunk of its own: none of them costs a call of Python's.
+        self.on_body = self._came.append
         self._parser = HttpResponseParser(self)
         self.heard = False
         """Something of a reply has come, be it a single byte."""
@@ -59,20 +63,32 @@ class Reader:
         self.heard = True
         if not self._response.status:
             self._head += data
-        self._dry += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
+            self._hand_on(data)
             if not self.over:
                 raise self._failure() from error
             self.keeps = False
             return
-        if not self._dry and len(data) > MAX_HEADER_BYTES:
-            # What came after the last byte of the body.
-            last = self._response.last
-            self._dry = len(data) - data.rfind(last) - len(last)
-        if self._dry > MAX_HEADER_BYTES:
+        self._hand_on(data)
+        if self._dry > MAX_HEADER_BYTES or self._dropped > MAX_LINGER_BYTES:
             raise self._failure()
+
+    def _hand_on(self, data: bytes) -> None:
+        """What `data` has brought of the body is the response's; what came since is framing."""
+        came = self._came
+        if not came:
+            self._dry += len(data)
+            return
+        last = came[-1]
+        self._dry = 0 if len(data) <= MAX_HEADER_BYTES else len(data) - data.rfind(last) - len(last)
+        whole = last if len(came) == 1 else b"".join(came)
+        came.clear()
+        if self.unwanted:
+            self._dropped += len(whole)
+        else:
+            self._response.feed(whole)
 
     def close(self) -> None:
         """Nothing is fed any more."""
@@ -127,15 +143,6 @@ class Reader:
         if not is_chunked or status in _BODILESS or self._head.startswith(b"HTTP/1.0"):
             raise _Refused
         return True
-
-    def on_body(self, data: bytes) -> None:
-        self._dry = 0
-        if not self.unwanted:
-            self._response.feed(data)
-            return
-        self._dropped += len(data)
-        if self._dropped > MAX_LINGER_BYTES:
-            raise _Refused
 
     def on_message_complete(self) -> None:
         if self._interim:

@@ -79,11 +79,6 @@ class Response:
         self._pieces.append(data)
         self._size += len(data)
 
-    @property
-    def last(self) -> bytes:
-        """What was fed last, where it was not taken since."""
-        return self._pieces[-1] if self._pieces else b""
-
     def arrived(self) -> None:
         """What came in one read has been fed: wake the reader for it, and let no more come than there is room for."""
         if self._listener is not None:
