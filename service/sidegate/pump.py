@@ -42,6 +42,10 @@ def _never(data: bytes) -> bool:
     return False
 
 
+def _uncounted(data: bytes) -> int:
+    return 0
+
+
 class Gate:
     """The outlet of an attempt: keeps its lead-in until something meaningful commits it.
 
@@ -112,9 +116,9 @@ class Pump:
         "_clock",
         "_dialect",
         "_ended",
+        "_front",
         "_hide_usage",
         "_raw_now",
-        "_row",
         "_splitter",
         "meter",
     )
@@ -130,12 +134,13 @@ class Pump:
         self._splitter = dialect.splitter()
         self._as_it_is = call.takes_raw(dialect.name, whole=False)
         # Meters of dialects that spell much round each token have it.
-        self._row: Callable[[bytes], bool] = getattr(self.meter, "row", _never)
+        self._front: Callable[[bytes], int] = getattr(self.meter, "front", _uncounted)
         self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", _never)
 
     async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
-        take: Take = self._cut if not self._as_it_is or type(self._splitter) is not Splitter else self._rows
+        in_rows = self._as_it_is and self._front is not _uncounted and type(self._splitter) is Splitter
+        take: Take = self._rows if in_rows else self._cut
         while piece := await source.piece():
             rest = take(piece)
             if rest is not None and not await rest:
@@ -153,14 +158,26 @@ class Pump:
         return self._raw(events) if self._as_it_is else self._built(events)
 
     def _rows(self, piece: bytes) -> Coroutine[Any, Any, bool] | None:
-        """What comes in whole events that only go on with the text is counted, and goes out, uncut."""
-        straight: Splitter = self._splitter  # type: ignore[assignment]  # no other comes here
-        return self._passed(piece) if straight.straight(piece) and self._row(piece) else self._cut(piece)
+        """Events that only go on with the text are counted, and go out, uncut; wherever a piece of them ends."""
+        splitter: Splitter = self._splitter  # type: ignore[assignment]  # no other comes here
+        whole = splitter.whole(piece)
+        counted = self._front(whole) if whole else 0
+        if not counted:
+            return self._cut(piece)
+        if whole is piece and counted == len(piece):
+            return self._passed(piece)
+        text = whole[:counted]
+        try:
+            events = splitter.behind(piece, counted)
+        except ReplyError as error:
+            self._note(meaningful=True)
+            return self._send_raw(text, True, None, error)
+        return self._raw(events, text) if events else self._passed(text)
 
-    def _passed(self, data: bytes) -> Coroutine[Any, Any, bool] | None:
-        """Text that was counted goes out."""
+    def _passed(self, text: bytes) -> Coroutine[Any, Any, bool] | None:
+        """Events that were counted go out."""
         self._note(meaningful=True)
-        return None if self._raw_now(data) else self._send_raw(data, True, None, None)
+        return None if self._raw_now(text) else self._send_raw(text, True, None, None)
 
     async def _finish(self, rest: bytes | None) -> None:
         """The bytes are over without an end marker: a clean end only where every choice has said that it finished."""
@@ -178,12 +195,11 @@ class Pump:
             raise CutError("The provider's reply stopped before its end.")
         await self._call.send(Chunk.of(End()))
 
-    def _raw(self, events: list[bytes]) -> Coroutine[Any, Any, bool] | None:
-        """Events as they came, all in one write. Nobody is waited for where the client reads."""
-        if len(events) > 1 and self._row(row := b"".join(events)):
-            return self._passed(row)
-        batch: list[bytes] = []
-        meaningful = False
+    def _raw(self, events: list[bytes], text: bytes = b"") -> Coroutine[Any, Any, bool] | None:
+        """Events as they came, all in one write, behind `text` that was counted. Nobody is waited for where the client
+        reads."""
+        batch: list[bytes] = [text] if text else []
+        meaningful = bool(text)
         last: bytes | None = None
         failure: SidegateError | None = None
         try:

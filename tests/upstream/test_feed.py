@@ -19,11 +19,11 @@ from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import CutError, PhaseTimeout, Refusal
 from sidegate.outlet import StreamOutlet
 from sidegate.pump import Gate, Pump, Take
+from sidegate.testing.voices import VOICES
 from sidegate.upstream.deadline import Deadline
 from sidegate.upstream.feed import Feed
-from sidegate.wire.dialect import Envelope
+from sidegate.wire.dialect import Dialect, Envelope
 from sidegate.wire.registry import DIALECTS
-from tests.relaying import DONE, ROLE, STOP, USAGE, delta
 from tests.upstream.wires import CHUNKED, Fed, fed
 
 HEAD = CHUNKED
@@ -319,18 +319,26 @@ class Shout:
         return []
 
 
-EVENTS = [ROLE, *(delta(content=f"tök {n} ") for n in range(12)), b": ping\n\n", STOP, USAGE, DONE]
+WORDS = [f"{'tök' if number == 9 else 'token'} {number} " for number in range(16)]
+PING = b": ping\n\n"
 
 
-async def relayed(pieces: list[bytes], plugin: Callable[[Call], None], full: set[int]) -> tuple[bytes, Reply, Attempt]:
+def events(speaker: str) -> list[bytes]:
+    voice = VOICES[speaker]
+    return [*voice.begins(*WORDS), PING, *voice.ends(voice.usage((7, 4)))]
+
+
+async def relayed(
+    dialect: Dialect, pieces: list[bytes], plugin: Callable[[Call], None], full: set[int]
+) -> tuple[bytes, Reply, Attempt]:
     """What the client gets of a stream that comes in these reads, being without room before some of them."""
     loop = asyncio.get_running_loop()
     reader = Reader()
-    outlet = StreamOutlet(CHAT, Envelope(id="0", model="m", created=0), reader, CLOCK)
+    outlet = StreamOutlet(dialect, Envelope(id="0", model="m", created=0), reader, CLOCK)
     call = Call(
         id="0",
         operation="chat",
-        dialect=CHAT.name,
+        dialect=dialect.name,
         model="m",
         delivery="stream",
         outlet=outlet,
@@ -341,7 +349,7 @@ async def relayed(pieces: list[bytes], plugin: Callable[[Call], None], full: set
     plugin(call)
     attempt = new_attempt()
     call.attempts.append(attempt)
-    pump = Pump(call.child(attempt, Gate(call, attempt)), attempt, CHAT, CLOCK, hide_usage=False)
+    pump = Pump(call.child(attempt, Gate(call, attempt)), attempt, dialect, CLOCK, hide_usage=False)
     async with fed() as there:
         asking = asyncio.ensure_future(there.connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
         await asyncio.sleep(0)
@@ -381,23 +389,25 @@ def shouts_slowly(call: Call) -> None:
     call.change(Shout(waits=True))
 
 
+@pytest.mark.parametrize(("name", "speaker"), [("openai.chat", "openai"), ("anthropic.messages", "anthropic")])
 @pytest.mark.parametrize("plugin", [plain, looks, shouts, shouts_slowly], ids=lambda plugin: plugin.__name__)
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 4000), max_size=25), st.sets(st.integers(0, 25), max_size=6), st.integers(1, 4))
 def test_a_stream_is_the_same_however_it_is_cut_and_read(
-    plugin: Callable[[Call], None], cuts: list[int], full: set[int], events_to_a_chunk: int
+    plugin: Callable[[Call], None], name: str, speaker: str, cuts: list[int], full: set[int], events_to_a_chunk: int
 ) -> None:
+    dialect, said = DIALECTS[name], events(speaker)
     stream = b"".join(
-        chunk(b"".join(EVENTS[at : at + events_to_a_chunk])) for at in range(0, len(EVENTS), events_to_a_chunk)
+        chunk(b"".join(said[at : at + events_to_a_chunk])) for at in range(0, len(said), events_to_a_chunk)
     )
     stream += b"0\r\n\r\n"
     places = sorted({min(place, len(stream)) for place in cuts} | {0, len(stream)})
     pieces = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
-    whole, reply, attempt = asyncio.run(relayed([stream], plugin, set()))
-    got, cut_reply, cut_attempt = asyncio.run(relayed(pieces, plugin, full))
+    whole, reply, attempt = asyncio.run(relayed(dialect, [stream], plugin, set()))
+    got, cut_reply, cut_attempt = asyncio.run(relayed(dialect, pieces, plugin, full))
     assert got == whole
-    assert got.endswith(b"data: [DONE]\n\n")
+    assert got.endswith(said[-1])
     assert (cut_reply, cut_attempt.output_bytes) == (reply, attempt.output_bytes)
     assert reply.usage is not None
     if plugin in (plain, looks):
-        assert got == b"".join(event for event in EVENTS if not event.startswith(b":"))
+        assert got == b"".join(event for event in said if event != PING)

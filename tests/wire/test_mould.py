@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -80,16 +81,23 @@ def test_every_event_is_told_as_decoding_tells_it(sequence: list[bytes]) -> None
     assert told(ChatMeter(), sequence) == told(decodes_all(), sequence)
 
 
+def front(sequence: list[bytes], size: int) -> list[bytes]:
+    """The events of the first `size` bytes, which are whole events."""
+    return sequence[: list(accumulate(map(len, sequence))).index(size) + 1]
+
+
 @settings(deadline=None)
 @given(st.lists(events, max_size=12), st.sampled_from([{}, {"obfuscation": "xy"}]))
-def test_a_row_of_events_is_told_as_decoding_each_tells_it(sequence: list[bytes], padded: dict[str, str]) -> None:
-    begun = [event({"role": "assistant", "content": ""}), event({"content": "a"}, **padded)]
+def test_what_is_counted_at_the_front_is_told_as_decoding_each_tells_it(
+    sequence: list[bytes], padded: dict[str, str]
+) -> None:
+    begun = [event({"role": "assistant", "content": ""}), *[event({"content": "a"}, **padded)] * 2]
     counted, decoded = ChatMeter(), decodes_all()
     told(counted, begun)
     told(decoded, begun)
     before = counted.output_bytes
-    if counted.row(b"".join(sequence)):
-        assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, sequence))
+    if size := counted.front(b"".join(sequence)):
+        assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, front(sequence, size)))
         assert counted.output_bytes == decoded.output_bytes
         assert (counted.finish, counted.usage, counted.finished) == (decoded.finish, decoded.usage, decoded.finished)
     else:
@@ -105,18 +113,27 @@ def test_a_row_of_plain_texts_is_counted_at_once(words: list[str], padded: bool)
     meter = ChatMeter()
     told(meter, [event({"role": "assistant", "content": ""}), said(1, "a"), said(2, "b")])
     before = meter.output_bytes
-    assert meter.row(b"".join(said(number, word) for number, word in enumerate(words)))
+    row = b"".join(said(number, word) for number, word in enumerate(words))
+    assert meter.front(row) == len(row)
     assert meter.output_bytes - before == len("".join(words))
 
 
 @pytest.mark.parametrize("junk", [b"\n\n", b": ping\n\n", b"data: [DONE]\n\n", b"data: ", b"\r\n\r\n", b'","x":"'])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_row_with_anything_else_in_it_is_none(junk: bytes, place: int) -> None:
+def test_the_front_ends_before_anything_else(junk: bytes, place: int) -> None:
     meter = ChatMeter()
-    told(meter, [event({"role": "assistant", "content": ""}), event({"content": "a"})])
+    told(meter, [event({"role": "assistant", "content": ""}), *[event({"content": "a"})] * 2])
     pieces = [event({"content": "b"}), event({"content": "c"})]
+    size = len(b"".join(pieces[:place]))
     pieces.insert(place, junk)
-    assert not meter.row(b"".join(pieces))
+    assert meter.front(b"".join(pieces)) == size
+
+
+def test_the_front_ends_before_an_event_that_begins_as_its_own_do() -> None:
+    meter = ChatMeter()
+    told(meter, [event({"role": "assistant", "content": ""}), *[event({"content": "a"})] * 2])
+    row = event({"content": "b"}) * 2
+    assert meter.front(row + event({"content": "c", "x": 1})) == len(row)
 
 
 def test_what_differs_in_its_text_alone_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +225,8 @@ def test_a_row_of_anthropics_is_told_as_decoding_each_tells_it(sequence: list[by
     told(counted, [delta(words("a"))])
     told(decoded, [delta(words("a"))])
     before = counted.output_bytes
-    if counted.row(b"".join(sequence)):
-        assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, sequence))
+    if size := counted.front(b"".join(sequence)):
+        assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, front(sequence, size)))
         assert (counted.output_bytes, counted.finish) == (decoded.output_bytes, decoded.finish)
     else:
         assert counted.output_bytes == before
@@ -218,6 +235,7 @@ def test_a_row_of_anthropics_is_told_as_decoding_each_tells_it(sequence: list[by
 def test_a_row_of_anthropics_words_is_counted_at_once() -> None:
     meter = AnthropicMeter()
     told(meter, [delta(words("a"))])
-    assert meter.row(delta(words("Hello")) + delta(words(" you")))
+    row = delta(words("Hello")) + delta(words(" you"))
+    assert meter.front(row) == len(row)
     assert meter.output_bytes == 10
-    assert not meter.row(delta(words("Hello")) + delta(words("you"), 1))
+    assert meter.front(row + delta(words("you"), 1)) == len(row)

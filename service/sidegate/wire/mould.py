@@ -49,7 +49,23 @@ class Mould:
         if not self._middle and _PLAIN.fullmatch(data, self._start, end) is not None:
             return end - self._start  # a row of one
         # What stands between has quotes, so it is in no text.
-        texts = data[self._start : end].split(self._after + self._before)
+        return self._texts(data[self._start : end].split(self._after + self._before))
+
+    def front(self, data: bytes) -> tuple[int, int]:
+        """Bytes of the row that `data`, whole events, begins with, and bytes of its texts; 0 where there is none."""
+        if not data.startswith(self._before):
+            return 0, 0
+        texts = data[self._start :].split(self._after + self._before)
+        last, found, behind = texts.pop().partition(self._after)
+        if found:
+            texts.append(last)
+        size = self._texts(texts)
+        if not size:
+            return 0, 0
+        return len(data) - len(behind) if found else len(data) - len(last) - len(self._before), size
+
+    def _texts(self, texts: list[bytes]) -> int:
+        """Bytes of these, where all are plain; else 0."""
         if self._middle:
             padded = [text.partition(self._middle) for text in texts]
             texts = [text for text, middle, _ in padded if middle]

@@ -60,16 +60,27 @@ class Splitter:
         rest.clear()
         return self._take(whole, scanned)
 
-    def straight(self, data: bytes) -> bool:
-        """Whether `data` may be nothing but whole events, and nothing is lost where `feed` never has it."""
-        return (
-            self._begun
-            and not self._rest
-            and not self._returns
-            and not self._failed
-            and len(data) <= self._max
-            and data.endswith(b"\n\n")
-        )
+    def whole(self, data: bytes) -> bytes:
+        """All events that `data` completes, uncut; nothing is taken yet. Empty where `feed` has to look closer.
+
+        `data` itself, where that is nothing else: then nothing is lost where `feed` never has it.
+        """
+        if not self._begun or self._returns or self._failed:
+            return b""
+        if not data.endswith(b"\n\n"):
+            data = data[: data.rfind(b"\n\n") + 2]
+            if len(data) < 2:
+                return b""
+        if self._rest:
+            data = bytes(self._rest) + data
+        return data if len(data) <= self._max else b""
+
+    def behind(self, data: bytes, size: int) -> list[bytes]:
+        """So many bytes of `whole` were made use of: the events behind them, as `feed` gives them."""
+        data = data[size - len(self._rest) :]
+        self._rest.clear()
+        self._scanned = 0
+        return self.feed(data) if data else []
 
     def close(self) -> bytes | None:
         """What is left without a closing blank line, or `None`. Some providers end so; the caller decides."""
