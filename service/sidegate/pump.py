@@ -6,7 +6,7 @@ Where somebody does, each event becomes a `Chunk`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from sidegate.contract.call import Call
@@ -40,10 +40,6 @@ MAX_LEAD_IN_BYTES = 256 * 1024
 
 def _never(data: bytes) -> bool:
     return False
-
-
-def _uncounted(data: bytes) -> int:
-    return 0
 
 
 class Gate:
@@ -116,9 +112,9 @@ class Pump:
         "_clock",
         "_dialect",
         "_ended",
-        "_front",
         "_hide_usage",
         "_raw_now",
+        "_row",
         "_splitter",
         "meter",
     )
@@ -134,12 +130,12 @@ class Pump:
         self._splitter = dialect.splitter()
         self._as_it_is = call.takes_raw(dialect.name, whole=False)
         # Meters of dialects that spell much round each token have it.
-        self._front: Callable[[bytes], int] = getattr(self.meter, "front", _uncounted)
+        self._row: Callable[[bytes], bool] = getattr(self.meter, "row", _never)
         self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", _never)
 
     async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
-        in_rows = self._as_it_is and self._front is not _uncounted and type(self._splitter) is Splitter
+        in_rows = self._as_it_is and self._row is not _never and type(self._splitter) is Splitter
         take: Take = self._rows if in_rows else self._cut
         while piece := await source.piece():
             rest = take(piece)
@@ -155,24 +151,16 @@ class Pump:
         events = self._splitter.feed(piece)
         if not events:
             return None
-        return self._raw(events) if self._as_it_is else self._built(events)
+        return self._raw(events, []) if self._as_it_is else self._built(events)
 
     def _rows(self, piece: bytes) -> Coroutine[Any, Any, bool] | None:
         """Events that only go on with the text are counted, and go out, uncut; wherever a piece of them ends."""
         splitter: Splitter = self._splitter  # type: ignore[assignment]  # no other comes here
-        whole = splitter.whole(piece)
-        counted = self._front(whole) if whole else 0
-        if not counted:
-            return self._cut(piece)
-        if whole is piece and counted == len(piece):
+        if splitter.straight(piece) and self._row(piece):
             return self._passed(piece)
-        text = whole[:counted]
-        try:
-            events = splitter.behind(piece, counted)
-        except ReplyError as error:
-            self._note(meaningful=True)
-            return self._send_raw(text, True, None, error)
-        return self._raw(events, text) if events else self._passed(text)
+        batch: list[bytes] = []
+        front = self.meter.front  # type: ignore[attr-defined]  # those with rows have it
+        return self._raw(splitter.around(piece, front, batch), batch)
 
     def _passed(self, text: bytes) -> Coroutine[Any, Any, bool] | None:
         """Events that were counted go out."""
@@ -184,7 +172,7 @@ class Pump:
         if rest:
             last = [rest + b"\n\n"]
             try:
-                left = self._raw(last) if self._as_it_is else self._built(last)
+                left = self._raw(last, []) if self._as_it_is else self._built(last)
                 if left is not None:
                     await left
             except ReplyError as error:
@@ -195,11 +183,10 @@ class Pump:
             raise CutError("The provider's reply stopped before its end.")
         await self._call.send(Chunk.of(End()))
 
-    def _raw(self, events: list[bytes], text: bytes = b"") -> Coroutine[Any, Any, bool] | None:
-        """Events as they came, all in one write, behind `text` that was counted. Nobody is waited for where the client
-        reads."""
-        batch: list[bytes] = [text] if text else []
-        meaningful = bool(text)
+    def _raw(self, events: Iterable[bytes], batch: list[bytes]) -> Coroutine[Any, Any, bool] | None:
+        """Events as they came, all in one write: in `batch`, where what was counted before stands between them. Nobody
+        is waited for where the client reads."""
+        meaningful = False
         last: bytes | None = None
         failure: SidegateError | None = None
         try:

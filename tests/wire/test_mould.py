@@ -14,7 +14,7 @@ from sidegate.errors import ReplyError
 from sidegate.wire import openai_chat_meter
 from sidegate.wire.anthropic_meter import AnthropicMeter
 from sidegate.wire.dialect import Sign
-from sidegate.wire.mould import MOST_CASTS, Mould, cast
+from sidegate.wire.mould import MOST_CASTS, WINDOW, Mould, cast
 from sidegate.wire.openai_chat_meter import _KEY, ChatMeter, _text_of
 
 
@@ -92,11 +92,14 @@ def test_what_is_counted_at_the_front_is_told_as_decoding_each_tells_it(
     sequence: list[bytes], padded: dict[str, str]
 ) -> None:
     begun = [event({"role": "assistant", "content": ""}), *[event({"content": "a"}, **padded)] * 2]
-    counted, decoded = ChatMeter(), decodes_all()
-    told(counted, begun)
-    told(decoded, begun)
+    counted, at_once, decoded = ChatMeter(), ChatMeter(), decodes_all()
+    for meter in (counted, at_once, decoded):
+        told(meter, begun)
     before = counted.output_bytes
-    if size := counted.front(b"".join(sequence)):
+    size = counted.front(b"".join([b"x", *sequence]), 1) - 1
+    assert at_once.row(b"".join(sequence)) == (0 < size == len(b"".join(sequence)))
+    assert at_once.output_bytes in (before, counted.output_bytes)
+    if size:
         assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, front(sequence, size)))
         assert counted.output_bytes == decoded.output_bytes
         assert (counted.finish, counted.usage, counted.finished) == (decoded.finish, decoded.usage, decoded.finished)
@@ -114,7 +117,7 @@ def test_a_row_of_plain_texts_is_counted_at_once(words: list[str], padded: bool)
     told(meter, [event({"role": "assistant", "content": ""}), said(1, "a"), said(2, "b")])
     before = meter.output_bytes
     row = b"".join(said(number, word) for number, word in enumerate(words))
-    assert meter.front(row) == len(row)
+    assert meter.front(row, 0) == len(row)
     assert meter.output_bytes - before == len("".join(words))
 
 
@@ -126,14 +129,25 @@ def test_the_front_ends_before_anything_else(junk: bytes, place: int) -> None:
     pieces = [event({"content": "b"}), event({"content": "c"})]
     size = len(b"".join(pieces[:place]))
     pieces.insert(place, junk)
-    assert meter.front(b"".join(pieces)) == size
+    assert meter.front(b"".join(pieces), 0) == size
+
+
+@pytest.mark.parametrize("odd", ['"', "\\n", "é"])
+def test_the_front_is_counted_however_long_it_is_up_to_a_text_that_is_not_plain(odd: str) -> None:
+    meter = ChatMeter()
+    told(meter, [event({"role": "assistant", "content": ""}), *[event({"content": "a"})] * 2])
+    before = meter.output_bytes
+    row = b"".join(event({"content": "word " * (number % 7 + 1)}) for number in range(4 * WINDOW // 200))
+    assert meter.front(row + event({"content": odd}) + row, 0) == len(row)
+    assert meter.output_bytes - before == row.count(b"word ") * 5
+    assert meter.front(event({"content": "x" * WINDOW}), 0) == 0
 
 
 def test_the_front_ends_before_an_event_that_begins_as_its_own_do() -> None:
     meter = ChatMeter()
     told(meter, [event({"role": "assistant", "content": ""}), *[event({"content": "a"})] * 2])
     row = event({"content": "b"}) * 2
-    assert meter.front(row + event({"content": "c", "x": 1})) == len(row)
+    assert meter.front(row + event({"content": "c", "x": 1}), 0) == len(row)
 
 
 def test_what_differs_in_its_text_alone_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,11 +235,13 @@ def test_every_event_of_anthropic_is_told_as_decoding_tells_it(sequence: list[by
 @settings(deadline=None)
 @given(st.lists(anthropic_events, max_size=12))
 def test_a_row_of_anthropics_is_told_as_decoding_each_tells_it(sequence: list[bytes]) -> None:
-    counted, decoded = AnthropicMeter(), decodes_all_of_anthropic()
-    told(counted, [delta(words("a"))])
-    told(decoded, [delta(words("a"))])
+    counted, at_once, decoded = AnthropicMeter(), AnthropicMeter(), decodes_all_of_anthropic()
+    for meter in (counted, at_once, decoded):
+        told(meter, [delta(words("a"))])
     before = counted.output_bytes
-    if size := counted.front(b"".join(sequence)):
+    size = counted.front(b"".join(sequence), 0)
+    assert at_once.row(b"".join(sequence)) == (0 < size == len(b"".join(sequence)))
+    if size:
         assert all(sign is Sign.CONTENT for sign, *_ in told(decoded, front(sequence, size)))
         assert (counted.output_bytes, counted.finish) == (decoded.output_bytes, decoded.finish)
     else:
@@ -236,6 +252,8 @@ def test_a_row_of_anthropics_words_is_counted_at_once() -> None:
     meter = AnthropicMeter()
     told(meter, [delta(words("a"))])
     row = delta(words("Hello")) + delta(words(" you"))
-    assert meter.front(row) == len(row)
+    assert meter.front(row, 0) == len(row)
     assert meter.output_bytes == 10
-    assert meter.front(row + delta(words("you"), 1)) == len(row)
+    assert meter.front(row + delta(words("you"), 1), 0) == len(row)
+    assert meter.row(row)
+    assert meter.output_bytes == 28

@@ -66,6 +66,46 @@ def test_any_cut_of_the_bytes_gives_the_same_events(stream: bytes, data: st.Data
     assert events([bytes([byte]) for byte in stream]) == whole
 
 
+SHORT = b"data: {}\n\n"
+
+
+def row_of_short(data: bytes, start: int) -> int:
+    while data.startswith(SHORT, start):
+        start += len(SHORT)
+    return start
+
+
+def take(splitter: sse.Splitter, piece: bytes, batch: list[bytes]) -> None:
+    """What a piece brings, as it stood: events and rows."""
+    for event in splitter.around(piece, row_of_short, batch):
+        batch.append(event)  # noqa: PERF402  # rows are put between them meanwhile
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams(), st.integers(0, 3), st.data())
+def test_rows_that_are_left_whole_stand_among_the_events_as_they_were_sent(
+    stream: bytes, rows: int, data: st.DataObject
+) -> None:
+    stream = stream.replace(b"data: one\n\n", SHORT) + SHORT * rows
+    splitter = sse.Splitter()
+    batch: list[bytes] = []
+    for piece in cut(stream, data.draw(st.lists(st.integers(0, len(stream)), max_size=8))):
+        take(splitter, piece, batch)
+    whole, rest = events([stream])
+    assert (b"".join(batch), splitter.close()) == (b"".join(whole), rest)
+
+
+def test_a_row_is_left_whole_behind_an_event_that_comes_in_two_pieces() -> None:
+    splitter = sse.Splitter()
+    batch: list[bytes] = []
+    take(splitter, SHORT * 2 + b": pi", batch)
+    assert batch == [SHORT * 2]
+    take(splitter, b"ng\n\n" + SHORT * 3 + b"data: {", batch)
+    assert batch == [SHORT * 2, b": ping\n\n", SHORT * 3]
+    take(splitter, b"}\n\n" + SHORT, batch)
+    assert batch[3:] == [SHORT * 2]
+
+
 @settings(max_examples=300, deadline=None)
 @given(streams())
 def test_events_say_what_the_standard_says(stream: bytes) -> None:

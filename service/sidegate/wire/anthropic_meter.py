@@ -35,14 +35,18 @@ class AnthropicMeter:
         self._mould: Mould | None = None
         self._casts = 0
 
-    def front(self, raw: bytes) -> int:
-        """Count the events at the front of `raw` that each say one more piece of text. Gives their size in bytes."""
+    def row(self, raw: bytes) -> bool:
+        """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
+        if self._mould is None or not (size := self._mould.row(raw)):
+            return False
+        self.output_bytes += size
+        return True
+
+    def front(self, raw: bytes, start: int) -> int:
+        """Count the events from `start` that each say one more piece of text; gives where they end."""
         if self._mould is None:
-            return 0
-        if size := self._mould.row(raw):
-            self.output_bytes += size
-            return len(raw)
-        end, size = self._mould.front(raw)
+            return start
+        end, size = self._mould.front(raw, start)
         self.output_bytes += size
         return end
 

@@ -17,6 +17,9 @@ _PADDED = re.compile(rb'"(?:obfuscation|p)":"([ !#-\[\]-~]*)"')
 MOST_CASTS = 4
 """After so many moulds that did not fit, the provider is one that changes more than the text."""
 
+WINDOW = 4096
+"""Bytes that are looked at together: where other events are among those of a row, not all is searched for each."""
+
 _PROBE = "sidegate probe"
 """Put in the place of the text, to see whether it is the place."""
 
@@ -51,18 +54,33 @@ class Mould:
         # What stands between has quotes, so it is in no text.
         return self._texts(data[self._start : end].split(self._after + self._before))
 
-    def front(self, data: bytes) -> tuple[int, int]:
-        """Bytes of the row that `data`, whole events, begins with, and bytes of its texts; 0 where there is none."""
-        if not data.startswith(self._before):
-            return 0, 0
-        texts = data[self._start :].split(self._after + self._before)
-        last, found, behind = texts.pop().partition(self._after)
-        if found:
-            texts.append(last)
-        size = self._texts(texts)
-        if not size:
-            return 0, 0
-        return len(data) - len(behind) if found else len(data) - len(last) - len(self._before), size
+    def front(self, data: bytes, start: int) -> tuple[int, int]:
+        """Where the row of events of this mould ends that begins at `start`, and bytes of its texts."""
+        end = start
+        total = 0
+        while data.startswith(self._before, end):
+            texts = data[end + self._start : end + WINDOW].split(self._after + self._before)
+            last, closed, _ = texts.pop().partition(self._after)
+            if closed:
+                texts.append(last)
+            row, size = self._plain(texts)
+            if not row:
+                break
+            end += len(b"".join(row)) + len(row) * (self._start + len(self._after))
+            total += size
+        return end, total
+
+    def _plain(self, texts: list[bytes]) -> tuple[list[bytes], int]:
+        """Those before the first that is not plain, and bytes of them."""
+        if size := self._texts(texts):
+            return texts, size
+        row = []
+        for text in texts:
+            if not (more := self._texts([text])):
+                break
+            row.append(text)
+            size += more
+        return row, size
 
     def _texts(self, texts: list[bytes]) -> int:
         """Bytes of these, where all are plain; else 0."""

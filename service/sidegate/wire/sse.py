@@ -6,6 +6,7 @@ A line ends with LF, CR or CRLF and nothing else: U+2028 and U+0085 are text, so
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
 from sidegate.errors import ReplyError
 
@@ -16,6 +17,9 @@ _CLOSING = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _CR = 13
 _LF = 10
+
+Row = Callable[[bytes, int], int]
+"""Where the row of events ends that begins at a place of some bytes: at that place itself, where there is none."""
 
 
 class Splitter:
@@ -60,27 +64,45 @@ class Splitter:
         rest.clear()
         return self._take(whole, scanned)
 
-    def whole(self, data: bytes) -> bytes:
-        """All events that `data` completes, uncut; nothing is taken yet. Empty where `feed` has to look closer.
+    def straight(self, data: bytes) -> bool:
+        """Whether `data` may be nothing but whole events, and nothing is lost where `feed` never has it."""
+        return (
+            self._begun
+            and not self._rest
+            and not self._returns
+            and not self._failed
+            and len(data) <= self._max
+            and data.endswith(b"\n\n")
+        )
 
-        `data` itself, where that is nothing else: then nothing is lost where `feed` never has it.
-        """
-        if not self._begun or self._returns or self._failed:
-            return b""
-        if not data.endswith(b"\n\n"):
-            data = data[: data.rfind(b"\n\n") + 2]
-            if len(data) < 2:
-                return b""
-        if self._rest:
-            data = bytes(self._rest) + data
-        return data if len(data) <= self._max else b""
+    def around(self, data: bytes, row: Row, rows: list[bytes]) -> Iterator[bytes]:
+        """The events that `data` completes, as `feed` gives them, but for those that `row` knows: they are put in
+        `rows` uncut, each row when the event before it has been taken."""
+        if self._is_plain(data):
+            if self._rest:
+                data = bytes(self._rest) + data
+                self._rest.clear()
+                self._scanned = 0
+            start, last = 0, data.rfind(b"\n\n")
+            while start <= last and not self._rest and not self._returns:
+                end = row(data, start)
+                if end > start:
+                    rows.append(data[start:end])
+                else:
+                    end = data.find(b"\n\n", start) + 2
+                    yield from self.feed(data[start:end])
+                start = end
+            data = data[start:]
+        if data:
+            yield from self.feed(data)
 
-    def behind(self, data: bytes, size: int) -> list[bytes]:
-        """So many bytes of `whole` were made use of: the events behind them, as `feed` gives them."""
-        data = data[size - len(self._rest) :]
-        self._rest.clear()
-        self._scanned = 0
-        return self.feed(data) if data else []
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether rows may be looked for in what is here with `data`: events end in it, by LF alone."""
+        if self._failed or self._returns or len(self._rest) + len(data) > self._max or b"\n\n" not in data:
+            return False
+        if not self._begun:
+            self._begun = not self._rest and data[0] != _BOM[0]
+        return self._begun
 
     def close(self) -> bytes | None:
         """What is left without a closing blank line, or `None`. Some providers end so; the caller decides."""
