@@ -46,10 +46,6 @@ EXPLAINED: Mapping[tuple[str, str], str] = {
     },
     ("B301", "service/sidegate/workers/lifeline.py"): PIPE,
     ("B403", "service/sidegate/workers/lifeline.py"): PIPE,
-    **{
-        ("B610", f"service/sidegate/wire/{name}.py"): "`extra` is what is left of a request, and no query of Django's."
-        for name in ("openai_chat_request", "openai_completions", "openai_embeddings", "openai_responses_request")
-    },
     ("B104", "service/sidegate/config/checks.py"): "A listener on all addresses is looked for, to refuse it.",
     ("B104", "service/sidegate/commands/explain_call.py"): "It is called by another name there, and not bound.",
     ("B105", "service/sidegate/testing/running.py"): "`tokens_per_second` and `first_token` are numbers.",
