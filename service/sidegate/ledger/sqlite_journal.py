@@ -13,7 +13,7 @@ from sidegate.ledger.lease import Lease
 from sidegate.ledger.sqlite_database import FAILURES, SqliteDatabase, translated
 from sidegate.ledger.work import Reservation, Settlement, Work
 
-PIECE = 8
+PIECE = 24
 """Calls that are written before the writer steps aside: a fraction of a millisecond's work."""
 
 

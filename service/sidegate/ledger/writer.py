@@ -16,8 +16,8 @@ from sidegate.ledger.lease import BEAT_SECONDS, Lease
 from sidegate.ledger.rows import Settled
 from sidegate.ledger.work import UNAVAILABLE, Key, Settlement, Work
 
-BATCH = 100
-"""Pieces of work to a transaction: one sync of the disk for all of them."""
+BATCH = 400
+"""Pieces of work to a transaction: one sync of the disk, and one write of each page, for all of them."""
 
 RETRY_SECONDS = 0.5
 """Between tries while the store takes nothing. A lock is waited for by the store itself, 5 s a try."""
