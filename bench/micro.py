@@ -19,9 +19,10 @@ from bench.loop import loop_factory
 from bench.traffic import Asked, Shape, request_body, stream_events
 from sidegate.contract import Attempt, Call, Chunk, Ending, Handler, Plugin, Reply, SystemClock
 from sidegate.contract.call import Asked as CallAsked
+from sidegate.gate import Gate
 from sidegate.outlet import NullSink, StreamOutlet
 from sidegate.pipeline import chain
-from sidegate.pump import Gate, Pump, Take
+from sidegate.pump import Pump, Take
 from sidegate.testing import host
 from sidegate.wire.body import read_fields
 from sidegate.wire.dialect import Envelope

@@ -15,6 +15,7 @@ from sidegate.contract.host import Clock
 from sidegate.contract.meaning import End
 from sidegate.contract.reply import Attempt
 from sidegate.errors import CutError, ReplyError, SidegateError
+from sidegate.gate import never
 from sidegate.wire.dialect import Dialect, Sign
 from sidegate.wire.sse import Splitter
 
@@ -34,72 +35,8 @@ class Source(Protocol):
         ...
 
 
-MAX_LEAD_IN_CHUNKS = 64
-MAX_LEAD_IN_BYTES = 256 * 1024
-
-
-def _never(data: bytes) -> bool:
-    return False
-
-
-class Gate:
-    """The outlet of an attempt: keeps its lead-in until something meaningful commits it.
-
-    Until then the client has seen nothing of it, so another attempt can take its place. What is kept is bounded by
-    64 pieces and 256 KiB; beyond that the attempt is committed as it is. `began` is told of that moment.
-    """
-
-    __slots__ = ("_attempt", "_began", "_chunks", "_parent", "_raw", "_raw_now", "_size")
-
-    def __init__(self, parent: Call, attempt: Attempt, began: Callable[[], None] | None = None) -> None:
-        self._parent = parent
-        self._attempt = attempt
-        self._began = began
-        self._chunks: list[Chunk] = []
-        self._raw: list[bytes] = []
-        self._size = 0
-        # The contract has no word for it: whatever else an outlet is, it may do without.
-        self._raw_now: Callable[[bytes], bool] = getattr(parent._outlet, "raw_now", _never)
-
-    def takes_raw(self, dialect: str, whole: bool) -> bool:
-        return self._parent.takes_raw(dialect, whole)
-
-    async def raw(self, data: bytes, meaningful: bool) -> None:
-        if not self._attempt.committed:
-            self._raw.append(data)
-            self._size += len(data)
-            if not meaningful and self._fits(len(self._raw)):
-                return
-            self._commit()
-            data = b"".join(self._raw)
-            self._raw.clear()
-        await self._parent.send_raw(data, meaningful)
-
-    def raw_now(self, data: bytes) -> bool:
-        """As `raw`, once the attempt is committed, where the reader has room; else false, and nothing is done."""
-        return self._attempt.committed and self._raw_now(data)
-
-    async def chunks(self, chunks: list[Chunk]) -> None:
-        if not self._attempt.committed:
-            self._chunks += chunks
-            self._size += sum(len(chunk.raw or b"") for chunk in chunks)
-            wanted = any(chunk.meaningful or chunk.closing for chunk in chunks)
-            if not wanted and self._fits(len(self._chunks)):
-                return
-            self._commit()
-            chunks, self._chunks = self._chunks, []
-            if self._raw:
-                await self._parent.send_raw(b"".join(self._raw), meaningful=False)
-                self._raw.clear()
-        await self._parent.emit(chunks)
-
-    def _commit(self) -> None:
-        self._attempt.committed = True
-        if self._began is not None:
-            self._began()
-
-    def _fits(self, count: int) -> bool:
-        return count < MAX_LEAD_IN_CHUNKS and self._size < MAX_LEAD_IN_BYTES
+MAX_LAST_BYTES = 4096
+"""What comes with the last event leaves with it, in one write; more is a piece of its own to those that keep pieces."""
 
 
 class Pump:
@@ -116,6 +53,7 @@ class Pump:
         "_raw_now",
         "_row",
         "_splitter",
+        "_together",
         "meter",
     )
 
@@ -130,12 +68,13 @@ class Pump:
         self._splitter = dialect.splitter()
         self._as_it_is = call.takes_raw(dialect.name, whole=False)
         # Meters of dialects that spell much round each token have it.
-        self._row: Callable[[bytes], bool] = getattr(self.meter, "row", _never)
-        self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", _never)
+        self._row: Callable[[bytes], bool] = getattr(self.meter, "row", never)
+        self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", never)
+        self._together: Callable[[], bool] = getattr(call._outlet, "together", never)
 
     async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
-        in_rows = self._as_it_is and self._row is not _never and type(self._splitter) is Splitter
+        in_rows = self._as_it_is and self._row is not never and type(self._splitter) is Splitter
         take: Take = self._rows if in_rows else self._cut
         while piece := await source.piece():
             rest = take(piece)
@@ -210,6 +149,11 @@ class Pump:
         return self._send_raw(data, meaningful, last, failure)
 
     async def _send_raw(self, data: bytes, meaningful: bool, last: bytes | None, failure: SidegateError | None) -> bool:
+        if last is not None and 0 < len(data) < MAX_LAST_BYTES and self._together():
+            self._ended = True
+            said = Chunk(data, parts=(), dialect=self._dialect.name, meaningful=meaningful)
+            await self._call.emit([said, self._chunk(last, Sign.END)])
+            return False
         if data:
             await self._call.send_raw(data, meaningful)
         if failure is not None:

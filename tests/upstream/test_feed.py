@@ -17,8 +17,9 @@ from sidegate.contract import Attempt, Call, Chunk, Ending, Reply
 from sidegate.contract.host import SystemClock
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import CutError, PhaseTimeout, Refusal
+from sidegate.gate import Gate
 from sidegate.outlet import StreamOutlet
-from sidegate.pump import Gate, Pump, Take
+from sidegate.pump import Pump, Take
 from sidegate.testing.voices import VOICES
 from sidegate.upstream.deadline import Deadline
 from sidegate.upstream.feed import Feed

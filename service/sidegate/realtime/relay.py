@@ -9,8 +9,8 @@ from sidegate.contract.chunk import Chunk
 from sidegate.contract.reply import Reply
 from sidegate.contract.spending import NOTHING
 from sidegate.errors import Ending, ProviderError, Refusal, SidegateError
+from sidegate.gate import Gate
 from sidegate.pipeline import chain
-from sidegate.pump import Gate
 from sidegate.realtime.session import Session
 from sidegate.realtime.turn import Turn
 from sidegate.service import Service

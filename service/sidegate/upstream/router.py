@@ -13,7 +13,7 @@ from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.contract.timeouts import Timeouts
 from sidegate.errors import BadRequest, Ending, PhaseTimeout, ProviderError, SidegateError
-from sidegate.pump import Gate
+from sidegate.gate import Gate
 from sidegate.settings import Retry
 from sidegate.upstream.choice import Catalogue, Chosen
 from sidegate.upstream.circuit import GOOD, UNKNOWN, Circuit, Circuits, Outcome

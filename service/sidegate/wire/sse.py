@@ -90,7 +90,11 @@ class Splitter:
                     rows.append(data[start:end])
                 else:
                     end = data.find(b"\n\n", start) + 2
-                    yield from self.feed(data[start:end])
+                    event = data[start:end]
+                    if event[0] > _CR and b"\r" not in event:
+                        yield event
+                    else:
+                        yield from self.feed(event)
                 start = end
             data = data[start:]
         if data:
