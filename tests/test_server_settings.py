@@ -442,7 +442,7 @@ class Breaking(Plugin[None]):
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         reply = await handler(call)
-        call.notes.headers = None  # type: ignore[assignment]
+        call.reply_headers = None  # type: ignore[assignment]
         return reply
 
 

@@ -93,6 +93,7 @@ class Call:
         route: str = "",
         hold_limit: int = 8 * 2**20,
         edit_timeout: float = 5.0,
+        notes: Notes | None = None,
     ) -> None:
         self.id = id
         """A UUID (version 7, no dashes): in each reply as `x-request-id`, in the log, the ledger, the URL to cancel."""
@@ -123,7 +124,11 @@ class Call:
         """Bytes that may be held back of one reply."""
         self.edit_timeout = edit_timeout
         """Seconds an async edit may take for one chunk."""
-        self.notes = Notes()
+        self.notes = Notes() if notes is None else notes
+        self.attempts = self.notes.attempts
+        """Every try so far, failed ones included. They survive exceptions."""
+        self.reply_headers = self.notes.headers
+        """Headers for the reply, by lower-case name. They count until the first byte: on a stream that is early."""
         self._request: Request | None = None
         self._original: Request | None = None
         self.stages: list[Stage] = []
@@ -178,16 +183,6 @@ class Call:
         return not self.notes.visible or all(visible(name) for visible in self.notes.visible)
 
     # --- the reply ----------------------------------------------------------------------------------------------------
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """Every try so far, failed ones included. They survive exceptions."""
-        return self.notes.attempts
-
-    @property
-    def reply_headers(self) -> dict[str, str]:
-        """Headers for the reply, by lower-case name. They count until the first byte: on a stream that is early."""
-        return self.notes.headers
 
     @property
     def begun(self) -> bool:
@@ -324,9 +319,10 @@ class Call:
             route=self.route,
             hold_limit=self.hold_limit,
             edit_timeout=self.edit_timeout,
+            notes=self.notes,
         )
         child.caller, child.end_user, child.streams = self.caller, self.end_user, self.streams
-        child.notes, child.attempt, child.subject = self.notes, attempt, self.subject
+        child.attempt, child.subject = attempt, self.subject
         child._request, child._original = self._request, self._original
         return child
 

@@ -174,6 +174,7 @@ class CallEndpoint:
             route=self._route.name,
             hold_limit=service.settings.server.max_held_bytes,
             edit_timeout=service.settings.server.plugin_timeout,
+            notes=outlet.notes,
         )
 
 

@@ -17,7 +17,7 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Counter as CounterProtocol
 from sidegate.contract.reply import Attempt, Reply
 from sidegate.errors import Ending
-from sidegate.telemetry.tally import Count, Counts, Spreads
+from sidegate.telemetry.tally import Count, Counts, Spread, Spreads
 
 DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
@@ -60,6 +60,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._model = models
         self._children: dict[tuple[str, ...], _Children] = {}
+        self._plugins: dict[str, Spread] = {}
         own = self.registry
         self.calls = Counts("sidegate_calls", "Calls by how they ended.", (*_CALL, "ending"), own)
         self.tokens = Counts("sidegate_tokens", "Tokens, all attempts.", (*_CALL, "gen_ai_token_type"), own)
@@ -157,8 +158,11 @@ class Metrics:
             self._tried(attempt)
             _tokens_and_cost(attempt, children)
         self._pace(call, reply, seconds, children)
+        plugins = self._plugins
         for name, own in call.notes.plugin_seconds.items():
-            self._plugin.child(name).observe(own)
+            if name not in plugins:
+                plugins[name] = self._plugin.child(name)
+            plugins[name].observe(own)
 
     def _tried(self, attempt: Attempt) -> None:
         """A provider may say any code: only the gateway's own words become labels, the rest is its ending."""
