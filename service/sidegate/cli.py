@@ -7,6 +7,7 @@ standard error, never a traceback. Heavy imports wait until a command needs them
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -200,6 +201,8 @@ def _serve(path: Path | None, instead: dict[str, Any]) -> int:
         from sidegate.workers.supervisor import supervise
 
         return supervise(loaded, _say)
+    # What is loaded now stays: there is nothing to collect before the gateway stands.
+    gc.disable()
     from sidegate.gateway import serve  # the whole of the service: only once the config is right
 
     return serve(loaded, _announce)

@@ -208,10 +208,10 @@ async def _serve(gateway: Gateway, log: JsonLog, announce: Callable[[Gateway], N
     # Before it starts: until somebody listens, this signal ends a process.
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     await gateway.start()
-    # What stands now stands for good: the collector need not look at it again.
-    gc.collect()
+    # What stands now stands for good: the collector need not look at it, now or later.
     gc.freeze()
     gc.set_threshold(*COLLECT)
+    gc.enable()
     stopping = asyncio.Event()
 
     def stop() -> None:
