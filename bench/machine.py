@@ -18,9 +18,14 @@ def python_build() -> str:
     return f"{platform.python_version()} {platform.python_compiler()}{'' if optimised else ', not optimised'}"
 
 
+def system() -> str:
+    """The kernel, and the numbers of its version without what its builder put behind them."""
+    return f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}"
+
+
 def machine() -> dict[str, str]:
     """What it ran on."""
-    found = {"python": python_build(), "system": platform.platform(), "cores": str(os.cpu_count())}
+    found = {"python": python_build(), "system": system(), "cores": str(os.cpu_count())}
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     found["processor"] = models[0].partition(":")[2].strip() if models else platform.machine()
     for name in PACKAGES:
