@@ -16,6 +16,8 @@ MAX_HEADER_BYTES = 32 * 2**10
 """Of a head, those of interim replies and the trailers included; and of framing between two bytes of a body."""
 MAX_LINGER_BYTES = 64 * 2**10
 """Of a body that nobody wants."""
+_TAIL_BYTES = 64
+"""So much of a body tells where it ends in a read."""
 
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 """The parser takes others, and RTSP and ICE, too."""
@@ -82,7 +84,7 @@ class Reader:
             self._dry += len(data)
             return
         last = came[-1]
-        self._dry = 0 if len(data) <= MAX_HEADER_BYTES else len(data) - data.rfind(last) - len(last)
+        self._dry = 0 if len(data) <= MAX_HEADER_BYTES else _behind(data, last[-_TAIL_BYTES:])
         whole = last if len(came) == 1 else b"".join(came)
         came.clear()
         if self.unwanted:
@@ -150,3 +152,8 @@ class Reader:
             return
         self.over = True
         self.keeps = self._parser.should_keep_alive()
+
+
+def _behind(data: bytes, end: bytes) -> int:
+    """Bytes of a read that stand behind the body's `end` in it."""
+    return len(data) - data.rfind(end) - len(end)
