@@ -102,8 +102,8 @@ class Pump:
         return self._raw(splitter.around(piece, front, batch), batch)
 
     def _passed(self, text: bytes) -> Coroutine[Any, Any, bool] | None:
-        """Events that were counted go out."""
-        self._note(meaningful=True)
+        """Events that were counted go out. They are like those before but for their text: all else was noted then."""
+        self._attempt.output_bytes = self.meter.output_bytes
         return None if self._raw_now(text) else self._send_raw(text, True, None, None)
 
     async def _finish(self, rest: bytes | None) -> None:
