@@ -16,8 +16,11 @@ from sidegate.ledger.lease import BEAT_SECONDS, Lease
 from sidegate.ledger.rows import Settled
 from sidegate.ledger.work import UNAVAILABLE, Key, Settlement, Work
 
+ENOUGH = 100
+"""Pieces of work that are written without waiting for more."""
+
 BATCH = 400
-"""Pieces of work to a transaction: one sync of the disk, and one write of each page, for all of them."""
+"""Most to a transaction: one sync of the disk, and one write of each page, for all that came while another ran."""
 
 RETRY_SECONDS = 0.5
 """Between tries while the store takes nothing. A lock is waited for by the store itself, 5 s a try."""
@@ -73,7 +76,7 @@ class Writer:
             self._added += 1
             self._waiting[work.key] = (monotonic(), self._added, work)
             self._hurried = self._hurried or work.urgent
-            if work.urgent or len(self._waiting) in (1, BATCH):
+            if work.urgent or len(self._waiting) in (1, ENOUGH):
                 self._changed.notify()
         return True
 
@@ -136,7 +139,7 @@ class Writer:
             return batch
 
     def _due(self) -> bool:
-        return self._hurried or len(self._waiting) >= BATCH or bool(self._flushes) or self._deadline is not None
+        return self._hurried or len(self._waiting) >= ENOUGH or bool(self._flushes) or self._deadline is not None
 
     def _write(self, batch: list[Work]) -> None:
         if not batch and not (self._open and self._lease.due()):
