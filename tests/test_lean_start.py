@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import sidegate
+
 START = """
 import asyncio, json, sys
 from pathlib import Path
@@ -63,6 +65,12 @@ def parts(modules: set[str]) -> set[str]:
 def plugins(modules: set[str]) -> set[str]:
     own = {name.removeprefix("sidegate_plugins.") for name in modules if name.startswith("sidegate_plugins.")}
     return {name for name in own if not name.startswith("_")}
+
+
+def test_there_are_such_parts() -> None:
+    root = Path(sidegate.__file__).parent
+    shipped = {".".join(("sidegate", *file.relative_to(root).with_suffix("").parts)) for file in root.rglob("*.py")}
+    assert parts(shipped) == set(PARTS)
 
 
 def test_what_the_config_does_not_use_is_not_loaded(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sidegate.contract.reply import Attempt
 from sidegate.errors import CutError, ReplyError, SidegateError
 from sidegate.gate import never
 from sidegate.wire.dialect import Dialect, Sign
+from sidegate.wire.mould import Moulded
 from sidegate.wire.sse import Splitter
 
 Take = Callable[[bytes], Coroutine[Any, Any, bool] | None]
@@ -51,7 +52,7 @@ class Pump:
         "_ended",
         "_hide_usage",
         "_raw_now",
-        "_row",
+        "_rowed",
         "_splitter",
         "_together",
         "meter",
@@ -67,14 +68,14 @@ class Pump:
         self._ended = False
         self._splitter = dialect.splitter()
         self._as_it_is = call.takes_raw(dialect.name, whole=False)
-        # Meters of dialects that spell much round each token have it.
-        self._row: Callable[[bytes], bool] = getattr(self.meter, "row", never)
+        # Dialects that spell much round each token have one.
+        self._rowed = self.meter if isinstance(self.meter, Moulded) else None
         self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", never)
         self._together: Callable[[], bool] = getattr(call._outlet, "together", never)
 
     async def stream(self, source: Source) -> None:
         """Relay a stream of events to its end. Raises `CutError` where it stops before."""
-        in_rows = self._as_it_is and self._row is not never and type(self._splitter) is Splitter
+        in_rows = self._as_it_is and self._rowed is not None and type(self._splitter) is Splitter
         take: Take = self._rows if in_rows else self._cut
         while piece := await source.piece():
             rest = take(piece)
@@ -95,11 +96,11 @@ class Pump:
     def _rows(self, piece: bytes) -> Coroutine[Any, Any, bool] | None:
         """Events that only go on with the text are counted, and go out, uncut; wherever a piece of them ends."""
         splitter: Splitter = self._splitter  # type: ignore[assignment]  # no other comes here
-        if splitter.straight(piece) and self._row(piece):
+        meter: Moulded = self._rowed  # type: ignore[assignment]  # nor any without
+        if splitter.straight(piece) and meter.row(piece):
             return self._passed(piece)
         batch: list[bytes] = []
-        front = self.meter.front  # type: ignore[attr-defined]  # those with rows have it
-        return self._raw(splitter.around(piece, front, batch), batch)
+        return self._raw(splitter.around(piece, meter.front, batch), batch)
 
     def _passed(self, text: bytes) -> Coroutine[Any, Any, bool] | None:
         """Events that were counted go out. They are like those before but for their text: all else was noted then."""

@@ -8,7 +8,7 @@ from sidegate.errors import SidegateError
 from sidegate.wire.anthropic_event import Event, payload, read_event, read_loose_block, read_whole
 from sidegate.wire.anthropic_usage import Counts, read_stop
 from sidegate.wire.dialect import Sign
-from sidegate.wire.mould import MOST_CASTS, Mould, cast, is_plain
+from sidegate.wire.mould import MOST_CASTS, Mould, Moulded, cast, is_plain
 
 if TYPE_CHECKING:
     from sidegate.contract.meaning import FinishReason, Usage
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KEY = b'"text":"'
 
 
-class AnthropicMeter:
+class AnthropicMeter(Moulded):
     """A `Meter` for one reply. Anthropic has one choice, so its finish is the reply's."""
 
     reader = None
@@ -34,21 +34,6 @@ class AnthropicMeter:
         self._counts = Counts()
         self._mould: Mould | None = None
         self._casts = 0
-
-    def row(self, raw: bytes) -> bool:
-        """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
-        if self._mould is None or not (size := self._mould.row(raw)):
-            return False
-        self.output_bytes += size
-        return True
-
-    def front(self, raw: bytes, start: int) -> int:
-        """Count the events from `start` that each say one more piece of text; gives where they end."""
-        if self._mould is None:
-            return start
-        end, size = self._mould.front(raw, start)
-        self.output_bytes += size
-        return end
 
     def event(self, raw: bytes) -> Sign:
         if self._mould is not None and (size := self._mould.size(raw)):

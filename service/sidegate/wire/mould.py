@@ -100,6 +100,29 @@ class Mould:
         return end if _PADDING.fullmatch(event, end + len(self._middle), padded) is not None else 0
 
 
+class Moulded:
+    """What meters share that count by a mould: whole events at once, where each says one more piece of text."""
+
+    __slots__ = tuple[str, ...]()  # its users' own hold these
+    output_bytes: int
+    _mould: Mould | None
+
+    def row(self, raw: bytes) -> bool:
+        """Count `raw`, where it is nothing but such events. Else false, and nothing is counted."""
+        if self._mould is None or not (size := self._mould.row(raw)):
+            return False
+        self.output_bytes += size
+        return True
+
+    def front(self, raw: bytes, start: int) -> int:
+        """Count those that stand in `raw` from `start` on; gives where they end."""
+        if self._mould is None:
+            return start
+        end, size = self._mould.front(raw, start)
+        self.output_bytes += size
+        return end
+
+
 def is_plain(text: str) -> bool:
     """Whether an event that says it can be told by a mould."""
     return text.isascii() and _PLAIN.fullmatch(text.encode()) is not None

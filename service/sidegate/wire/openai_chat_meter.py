@@ -11,7 +11,7 @@ from sidegate.errors import ProviderError
 from sidegate.wire import faults, openai, sse
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Sign
-from sidegate.wire.mould import MOST_CASTS, Mould, cast, is_plain
+from sidegate.wire.mould import MOST_CASTS, Mould, Moulded, cast, is_plain
 from sidegate.wire.openai_chat_reply import (
     COUNTED,
     EVENT,
@@ -105,7 +105,7 @@ class Tally:
         return Sign.OTHER if self.started else Sign.LEAD_IN
 
 
-class ChatMeter(Tally):
+class ChatMeter(Tally, Moulded):
     """`Meter` of Chat Completions, a `dialect.Meter`."""
 
     __slots__ = ("_casts", "_mould")
@@ -114,21 +114,6 @@ class ChatMeter(Tally):
         super().__init__()
         self._mould: Mould | None = None
         self._casts = 0
-
-    def row(self, raw: bytes) -> bool:
-        """Count whole events at once, where each says one more piece of text. Else false, and nothing is counted."""
-        if self._mould is None or not (size := self._mould.row(raw)):
-            return False
-        self.output_bytes += size
-        return True
-
-    def front(self, raw: bytes, start: int) -> int:
-        """Count the events from `start` that each say one more piece of text; gives where they end."""
-        if self._mould is None:
-            return start
-        end, size = self._mould.front(raw, start)
-        self.output_bytes += size
-        return end
 
     def event(self, raw: bytes) -> Sign:
         if self._mould is not None and (size := self._mould.size(raw)):
