@@ -12,7 +12,7 @@ from sidegate.contract.timeouts import TimeoutChanges
 from sidegate.errors import BadRequest, SidegateError
 from sidegate.http.accepting import Answering, accepting
 from sidegate.http.calls import CallEndpoint, Placed
-from sidegate.http.sinks import StreamSink
+from sidegate.http.sinks import Streamed, StreamSink
 from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire import sse
@@ -114,7 +114,7 @@ class ArraySink(StreamSink):
     _opened = False
 
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
-        response = web.StreamResponse(headers=headers)
+        response = Streamed(headers=headers)
         response.content_type = "application/json"
         if self._request.version >= (1, 1):
             response.enable_chunked_encoding()

@@ -38,18 +38,20 @@ _NOT_HTTP = ("The request is not valid HTTP.", "invalid_http")
 _logger = logging.getLogger("sidegate.http")
 
 
-class _Connection(RequestHandler):
+class Connection(RequestHandler):
     """Answers what is no HTTP request in JSON, and keeps the bytes out of the log: they may hold a key.
 
     And cuts a reader that stands still: aiohttp waits for one for ever, also after the call has ended.
     """
 
-    __slots__ = ("_cutting", "_send_timeout", "peer")
+    __slots__ = ("_cutting", "_send_timeout", "full", "peer")
 
     def __init__(self, manager: web.Server, *, send_timeout: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._send_timeout = send_timeout
         self._cutting: asyncio.TimerHandle | None = None
+        self.full = False
+        """What was written waits for the reader."""
         self.peer: Peer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,11 +69,13 @@ class _Connection(RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.full = True
         # `live` cuts the calls it knows a little earlier, and has the word for it.
         self._cutting = self._loop.call_later(self._send_timeout + 1, self._cut)
 
     def resume_writing(self) -> None:
         self._spare()
+        self.full = False
         super().resume_writing()
 
     def _spare(self) -> None:
@@ -116,7 +120,7 @@ class _Connection(RequestHandler):
         return response
 
 
-class _LocalConnection(_Connection):
+class LocalConnection(Connection):
     """Through a Unix socket: the kernel says who is at the other end."""
 
     __slots__ = ()
@@ -130,11 +134,11 @@ class _Server(web.Server):
     send_timeout = 60.0
 
     def __call__(self) -> RequestHandler:
-        return _Connection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
+        return Connection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
 
     def local(self) -> RequestHandler:
         """The same for a Unix socket."""
-        return _LocalConnection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
+        return LocalConnection(self, send_timeout=self.send_timeout, loop=self._loop, **self._kwargs)
 
 
 class Face:
@@ -260,11 +264,16 @@ def check_parser() -> None:
         )
 
 
+def connection_of(request: web.BaseRequest) -> Connection:
+    """That it came by."""
+    return cast("Connection", request.protocol)
+
+
 def peer_of(request: web.Request) -> Peer | None:
     """Who is at the other end, by a certificate or a Unix socket; `None` on a plain connection."""
-    return cast("_Connection", request.protocol).peer
+    return connection_of(request).peer
 
 
 def through_unix(request: web.BaseRequest) -> bool:
     """Whether it came through a Unix socket: only programs on this machine can, by the rights of a file."""
-    return isinstance(request.protocol, _LocalConnection)
+    return isinstance(request.protocol, LocalConnection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -12,13 +11,20 @@ from aiohttp.web_request import BaseRequest
 from aiohttp_sse import EventSourceResponse
 
 from sidegate.contract.host import Clock
+from sidegate.http.server import connection_of
 
 _PING = b": ping\n\n"
 
 Headers = Callable[[], Mapping[str, str]]
 
 
-class _Events(EventSourceResponse):
+class Streamed(web.StreamResponse):
+    """Its head leaves with the first bytes of its body, in one write."""
+
+    _send_headers_immediately = False
+
+
+class _Events(EventSourceResponse, Streamed):
     """A stream without a task and socket options of its own: `live` beats for all streams, and cuts whoever is stuck.
 
     Measured: that task is a third of what opening and closing a stream costs, and leaves 48 objects in cycles.
@@ -41,11 +47,11 @@ class StreamSink:
 
     def __init__(self, request: web.Request, clock: Clock, *, comments: bool) -> None:
         self._request = request
+        self._connection = connection_of(request)
         self.comments = comments
         self._ping = _PING if comments else b""
         self._clock = clock
         self._response: web.StreamResponse | None = None
-        self._preparing = asyncio.Lock()
         self._gone = False
         self._chunked: bool | None = None
         """How the body is framed; `None` before its head has left."""
@@ -57,21 +63,21 @@ class StreamSink:
 
     @property
     def begun(self) -> bool:
-        return self._response is not None or self._preparing.locked()
+        return self._response is not None
 
-    async def begin(self) -> None:
-        """Send the head."""
-        async with self._preparing:
-            if self._response is not None:
-                return
-            headers = self.headers() if self.headers is not None else None
-            self.headers = None
-            response = self._head(headers)
-            writer = await response.prepare(self._request)
-            self._response = response
-            self._chunked = None if writer is None else response.chunked
-            # They are written; a stream may last.
-            response.headers.clear()
+    async def _begun(self) -> web.StreamResponse:
+        """The response, its head made ready. Nothing here waits, so no heartbeat comes between."""
+        if self._response is not None:
+            return self._response
+        headers = self.headers() if self.headers is not None else None
+        self.headers = None
+        response = self._head(headers)
+        writer = await response.prepare(self._request)
+        self._response = response
+        self._chunked = None if writer is None else response.chunked
+        # They are made bytes of; a stream may last.
+        response.headers.clear()
+        return response
 
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
         return _Events(headers=headers, allow_all_methods=True)
@@ -81,12 +87,10 @@ class StreamSink:
         if self._gone:
             return
         try:
-            if self._response is None:
-                await self.begin()
-            assert self._response is not None
+            response = await self._begun()
             self.blocked_since = self.quiet_since = self._clock.monotonic()
-            if data:
-                await self._response.write(data)
+            # Of nothing at all a head is made that has not left.
+            await response.write(data)
         except ConnectionError:
             self._gone = True
         finally:
@@ -99,9 +103,9 @@ class StreamSink:
         """
         if self._gone:
             return True
-        connection = self._request.protocol
+        connection = self._connection
         transport = connection.transport
-        if self._chunked is None or transport is None or connection.writing_paused or transport.is_closing():
+        if self._chunked is None or transport is None or connection.full or transport.is_closing():
             return False
         self.quiet_since = self._clock.monotonic()
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
@@ -114,12 +118,11 @@ class StreamSink:
 
     async def end(self) -> web.StreamResponse:
         """End the body. Whether it is a clean end of the reply was decided by what was written last."""
-        await self.begin()
+        response = await self._begun()
         self._gone = True
-        assert self._response is not None
         with suppress(ConnectionError):
-            await self._response.write_eof()
-        return self._response
+            await response.write_eof()
+        return response
 
     async def fail(self, event: bytes) -> web.StreamResponse:
         """End the body of a reply that failed: `event` says so in the client's dialect."""

@@ -14,7 +14,7 @@ from sidegate.errors import BadRequest
 from sidegate.http.accepting import Answering, accepting, streams_are_jobs
 from sidegate.http.calls import CallEndpoint, Placed
 from sidegate.http.server import SERVER
-from sidegate.http.sinks import StreamSink
+from sidegate.http.sinks import Streamed, StreamSink
 from sidegate.outlet import BufferOutlet, StreamOutlet, named
 from sidegate.service import Service
 from sidegate.settings import Route
@@ -105,7 +105,7 @@ class TextSink(StreamSink):
     numbers = False
 
     def _head(self, headers: Mapping[str, str] | None) -> web.StreamResponse:
-        response = web.StreamResponse(headers=headers)
+        response = Streamed(headers=headers)
         response.content_type = "text/plain"
         response.charset = "utf-8"
         response.headers["Cache-Control"] = "no-cache"
@@ -115,13 +115,13 @@ class TextSink(StreamSink):
         return response
 
     async def fail(self, event: bytes) -> web.StreamResponse:
-        await self.begin()
+        await self.write(b"")
+        response = await self._begun()
         self.leave()
-        assert self._response is not None
         if self._request.transport is not None:
             # What was said still arrives; the length that was promised does not.
             self._request.transport.close()
-        return self._response
+        return response
 
 
 async def _nothing_to_resume(request: web.Request) -> web.Response:
