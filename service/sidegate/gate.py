@@ -8,6 +8,9 @@ from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.reply import Attempt
 
+Shortcut = Callable[[], Callable[[bytes], bool]]
+"""Of an outlet: what its `raw_now` comes to from here on, for a stream that has begun."""
+
 MAX_LEAD_IN_CHUNKS = 64
 MAX_LEAD_IN_BYTES = 256 * 1024
 
@@ -24,7 +27,7 @@ class Gate:
     64 pieces and 256 KiB; beyond that the attempt is committed as it is. `began` is told of that moment.
     """
 
-    __slots__ = ("_attempt", "_began", "_chunks", "_parent", "_raw", "_raw_now", "_size")
+    __slots__ = ("_attempt", "_began", "_chunks", "_parent", "_raw", "_raw_now", "_shortcut", "_size")
 
     def __init__(self, parent: Call, attempt: Attempt, began: Callable[[], None] | None = None) -> None:
         self._parent = parent
@@ -33,8 +36,9 @@ class Gate:
         self._chunks: list[Chunk] = []
         self._raw: list[bytes] = []
         self._size = 0
-        # The contract has no word for it: whatever else an outlet is, it may do without.
+        # The contract has no word for them: whatever else an outlet is, it may do without.
         self._raw_now: Callable[[bytes], bool] = getattr(parent._outlet, "raw_now", never)
+        self._shortcut: Shortcut | None = getattr(parent._outlet, "shortcut", None)
 
     def takes_raw(self, dialect: str, whole: bool) -> bool:
         return self._parent.takes_raw(dialect, whole)
@@ -53,6 +57,10 @@ class Gate:
     def raw_now(self, data: bytes) -> bool:
         """As `raw`, once the attempt is committed, where the reader has room; else false, and nothing is done."""
         return self._attempt.committed and self._raw_now(data)
+
+    def shortcut(self) -> Callable[[bytes], bool]:
+        """What `raw_now` comes to from here on."""
+        return self._shortcut() if self._shortcut is not None and self._attempt.committed else self.raw_now
 
     def together(self) -> bool:
         """Whether bytes may also go by `chunks`, with the last event: then all leaves in one write."""

@@ -109,6 +109,10 @@ class StreamOutlet:
         """As `raw`, once something meaningful was sent, where the reader has room; else false, and nothing is done."""
         return self._relays and self.notes.first_token is not None and self.sink.write_now(data)
 
+    def shortcut(self) -> Callable[[bytes], bool]:
+        """What `raw_now` comes to from here on. A sink that has lost its reader takes what comes and drops it."""
+        return self.sink.write_now if self._relays and self.notes.first_token is not None else self.raw_now
+
     async def chunks(self, chunks: list[Chunk]) -> None:
         data = b"".join([self._bytes(chunk) for chunk in chunks if not chunk.hidden])
         if any(chunk.meaningful for chunk in chunks):

@@ -15,7 +15,7 @@ from sidegate.contract.host import Clock
 from sidegate.contract.meaning import End
 from sidegate.contract.reply import Attempt
 from sidegate.errors import CutError, ReplyError, SidegateError
-from sidegate.gate import never
+from sidegate.gate import Shortcut, never
 from sidegate.wire.dialect import Dialect, Sign
 from sidegate.wire.mould import Moulded
 from sidegate.wire.sse import Splitter
@@ -53,6 +53,7 @@ class Pump:
         "_hide_usage",
         "_raw_now",
         "_rowed",
+        "_shortcut",
         "_splitter",
         "_together",
         "meter",
@@ -71,6 +72,7 @@ class Pump:
         # Dialects that spell much round each token have one.
         self._rowed = self.meter if isinstance(self.meter, Moulded) else None
         self._raw_now: Callable[[bytes], bool] = getattr(call._outlet, "raw_now", never)
+        self._shortcut: Shortcut | None = getattr(call._outlet, "shortcut", None)
         self._together: Callable[[], bool] = getattr(call._outlet, "together", never)
 
     async def stream(self, source: Source) -> None:
@@ -82,6 +84,8 @@ class Pump:
             if rest is not None and not await rest:
                 return
             if self._attempt.committed:
+                if self._shortcut is not None:
+                    self._raw_now = self._shortcut()
                 await source.drive(take)
                 if self._ended:
                     return
@@ -98,14 +102,11 @@ class Pump:
         splitter: Splitter = self._splitter  # type: ignore[assignment]  # no other comes here
         meter: Moulded = self._rowed  # type: ignore[assignment]  # nor any without
         if splitter.straight(piece) and meter.row(piece):
-            return self._passed(piece)
+            # They are like those before but for their text: all else was noted then.
+            self._attempt.output_bytes = meter.output_bytes
+            return None if self._raw_now(piece) else self._send_raw(piece, True, None, None)
         batch: list[bytes] = []
         return self._raw(splitter.around(piece, meter.front, batch), batch)
-
-    def _passed(self, text: bytes) -> Coroutine[Any, Any, bool] | None:
-        """Events that were counted go out. They are like those before but for their text: all else was noted then."""
-        self._attempt.output_bytes = self.meter.output_bytes
-        return None if self._raw_now(text) else self._send_raw(text, True, None, None)
 
     async def _finish(self, rest: bytes | None) -> None:
         """The bytes are over without an end marker: a clean end only where every choice has said that it finished."""

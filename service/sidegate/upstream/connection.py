@@ -155,7 +155,6 @@ class Connection(asyncio.Protocol):
         if reader.over:
             self._finish(response)
             return
-        response.arrived()
         if self._stuck is not None and response.begun:
             self._unstick()
 

@@ -48,7 +48,7 @@ class Response:
     _inflater: Inflater | None = None
     _size = 0
     _enough = 1
-    """Bytes that the reader wants to be woken for."""
+    """Bytes of the body that the reader wants to be woken for."""
     _room = BUFFER_BYTES
     _paused = False
     _ended = False
@@ -74,21 +74,20 @@ class Response:
         if headers.has(_ENCODING):
             self._inflater = inflater(headers["content-encoding"])
         self.status = status
+        self._wake()
 
     def feed(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._size += len(data)
-
-    def arrived(self) -> None:
-        """What came in one read has been fed: wake the reader for it, and let no more come than there is room for."""
+        """What a read has brought of the body: wakes the reader, and lets no more come than there is room for."""
         if self._listener is not None:
-            if self._pieces and not self._listener(self._taken()):
+            if not self._listener(data):
                 self._wake()
             return
+        self._pieces.append(data)
+        self._size += len(data)
         if self._size >= self._room and not self._paused and self._line is not None:
             self._paused = True
             self._line.pause()
-        if self._waiter is not None and self._size >= self._enough:
+        if self._size >= self._enough:
             self._wake()
 
     def end(self, error: Exception | None = None) -> None:
@@ -106,16 +105,10 @@ class Response:
 
     async def head(self) -> None:
         """Returns when it has come. Raises why it never will."""
-        self._enough = 0
         while not self.status:
             if self._error is not None:
                 raise self._error
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        self._enough = 1
+            await self._wait()
 
     @property
     def inflates(self) -> bool:
