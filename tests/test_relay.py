@@ -351,6 +351,28 @@ async def test_an_edit_changes_what_the_client_reads_and_keeps_unknown_fields_of
         assert body["a_field_of_tomorrow"] == {"kept": [1, 2.5, "x"]}
 
 
+@both
+@pytest.mark.parametrize("plugin", ["Remembering", "RememberingApart"])
+async def test_an_edit_keeps_the_context_of_its_plugin_while_it_waits(
+    http: aiohttp.ClientSession, stream: bool, plugin: str
+) -> None:
+    async def slowly(exchange: Exchange) -> None:
+        """So that each event is a read of its own, and a step outside of the call's task."""
+        await exchange.head(Transfer_Encoding="chunked")
+        for said in (ROLE, delta(content="H"), delta(content="I"), delta(content="J"), STOP, DONE):
+            await exchange.chunk(said)
+            await asyncio.sleep(0.02)
+        await exchange.chunk(b"")
+
+    async with scripted(slowly if stream else answers) as provider:
+        config: Any = leads_to(provider.url, plugins=({"use": f"tests.tapping:{plugin}"},))
+        async with gateway(config) as running:
+            async with http.post(running.url + "/v1/chat/completions", json=chat(stream)) as reply:
+                text = await reply.text()
+    assert text.count(" of the plugin. ") == (3 if stream else 1)
+    assert "error" not in text
+
+
 @pytest.mark.parametrize(
     ("path", "body", "last"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from functools import partial
 from typing import Literal
 
@@ -130,7 +131,9 @@ class Live:
         live = LiveCall(call, handler, outlet, on_disconnect)
         self._calls[call.id] = live
         self._idle.clear()
-        live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}")
+        context = copy_context()
+        live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}", context=context)
+        call.notes.task, call.notes.context = live.task, context
         # Not a `finally` in the task: one that is cancelled before its first step never enters its body.
         live.task.add_done_callback(partial(self._end, live))
         return live

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import Context
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -68,6 +69,15 @@ class Notes(Struct):
     """Its events pass as they are: sound that is spoken already cannot be changed."""
     frame: Frame | None = None
     """Whose code runs: the frame of a plugin, if not the core's own."""
+    task: asyncio.Task[None] | None = None
+    """It runs in."""
+    context: Context | None = None
+    """That task's."""
+
+    def context_here(self) -> Context | None:
+        """For steps of the call that the core does outside of its task. `None` in a task that a plugin has made: only
+        that knows its own."""
+        return self.context if asyncio.current_task() is self.task else None
 
 
 class Call:

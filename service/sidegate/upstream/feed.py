@@ -20,7 +20,8 @@ from sidegate.upstream.response import Response
 
 
 class Feed:
-    """A `sidegate.pump.Source`: the body of one reply. `context` is that of the task which drives it."""
+    """A `sidegate.pump.Source`: the body of one reply. `context` is that of the task which drives it; where it is not
+    known, that task itself does whatever may have to wait."""
 
     __slots__ = (
         "_attempt",
@@ -35,7 +36,9 @@ class Feed:
         "_task",
     )
 
-    def __init__(self, response: Response, deadline: Deadline, attempt: Attempt, idle: float, context: Context) -> None:
+    def __init__(
+        self, response: Response, deadline: Deadline, attempt: Attempt, idle: float, context: Context | None
+    ) -> None:
         self._response = response
         self._deadline = deadline
         self._attempt = attempt
@@ -112,7 +115,7 @@ class Feed:
 
     def _begun(self, rest: Coroutine[Any, Any, bool]) -> bool:
         """Do as much as can be done without waiting. Whether that was all."""
-        if self._task is None or asyncio.current_task() is not None:
+        if self._task is None or self._context is None or asyncio.current_task() is not None:
             self._stopped = rest
             return False
         asyncio.tasks._enter_task(self._loop, self._task)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from contextvars import copy_context
 from typing import Protocol
 
 from msgspec import Raw
@@ -145,11 +143,8 @@ class HttpProvider:
             return
         del headers
         response.headers = NO_HEADERS  # They have been read; a stream may last.
-        pump = Pump(call, attempt, dialect, clock, hide_usage=hide_usage)
-        # In a task of its own, a token wakes the pump and not the whole onion round it, frame by frame.
-        context = copy_context()
-        feed = Feed(response, deadline, attempt, attempt.timeouts.idle, context)
-        await asyncio.get_running_loop().create_task(pump.stream(feed), context=context)
+        feed = Feed(response, deadline, attempt, attempt.timeouts.idle, call.notes.context_here())
+        await Pump(call, attempt, dialect, clock, hide_usage=hide_usage).stream(feed)
         response.complete = True
 
     async def _fetch(self, call: Call, attempt: Attempt, credential: Credential) -> Reply:
