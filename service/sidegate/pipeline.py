@@ -55,23 +55,25 @@ class PluginFrame:
     """One plugin's stretch of one call: clocks its own time and keeps what became of what is further in.
 
     Every plugin of every call has one, so its methods call nothing that they can do without. `now` is in monotonic
-    seconds: where one plugin hands over to the next, the clock is read once for both.
+    seconds: where one plugin hands over to the next, the clock is read once for both. A layer makes it (`begin`) and
+    sets what it begins with: an `__init__`, which is called by way of C, costs more than all that it would set.
     """
 
-    __slots__ = ("_sent", "call", "failure", "layer", "leaked", "mark", "overdue", "own", "reply", "since")
+    __slots__ = ("call", "failure", "layer", "leaked", "mark", "outer", "overdue", "own", "reply", "sent", "since")
 
-    def __init__(self, layer: _Layer, call: Call, now: float) -> None:
-        self.layer = layer
-        self.call = call
-        self.mark = len(call.stages)
-        self.leaked = False
-        self.overdue = False
-        self.own = 0.0
-        self.reply: Reply | None = None
-        self.failure: BaseException | None = None
-        self._sent = 0
-        self.since = now
-        call.notes.frame = self
+    layer: _Layer
+    call: Call
+    outer: Frame | None
+    """Whose code ran before."""
+    mark: int
+    """Stages of the call that were there before."""
+    since: float
+    own: float
+    sent: int
+    leaked: bool
+    overdue: bool
+    reply: Reply | None
+    failure: BaseException | None
 
     @property
     def name(self) -> str:
@@ -103,14 +105,14 @@ class PluginFrame:
             raise RuntimeError(f"{self.name} awaited handler again after something of the first run was released")
         self.own += now - self.since
         self.since = 0.0
-        self._sent = call.sent
+        self.sent = call.sent
 
     def came(self, call: Call, reply: Reply | None, error: BaseException | None, now: float) -> None:
         """What is further in has ended: the plugin goes on."""
         self.failure = error
         if error is None:
             self.reply = reply
-        if call.sent != self._sent:
+        if call.sent != self.sent:
             self.leaked = len(call.stages) == self.mark or not self._held()
         self.since = now
         call.notes.frame = self
@@ -127,20 +129,24 @@ class PluginFrame:
         self.since = self.layer.monotonic()
         self.call.notes.frame = self
 
-    def leave(self, outer: Frame | None, now: float) -> None:
-        """What the plugin asked of the chunks ends with it."""
-        own = self.own + now - self.since
-        self.since = 0.0
-        stages = self.call.stages
-        notes = self.call.notes
-        notes.frame = outer
+    def leave(self, call: Call, outside: PluginFrame | None, reply: Reply | None, error: BaseException | None) -> None:
+        """What the plugin asked of the chunks ends with it, and who is further out goes on."""
+        monotonic = self.layer.monotonic
+        now = monotonic()
+        notes = call.notes
+        stages = call.stages
         name = self.layer.name
         if len(stages) > self.mark:
             notes.marks.append((name, tuple(map(type, stages[self.mark :]))))
             del stages[self.mark :]
         if self.reply is None and self.failure is None:
             notes.marks.append((name, "turned"))
-        notes.plugin_seconds[name] = notes.plugin_seconds.get(name, 0.0) + own
+        notes.plugin_seconds[name] = notes.plugin_seconds.get(name, 0.0) + self.own + now - self.since
+        self.since = 0.0
+        if outside is None:
+            notes.frame = self.outer
+        else:
+            outside.came(call, reply, error, now)
 
 
 class _Core:
@@ -165,13 +171,35 @@ class _Core:
 
 
 class _Layer:
+    """A plugin in its place. What it keeps to be called (the plugin, the clock) is called by a local name: called as an
+    attribute, it would be looked for among the methods of the class each time."""
+
     def __init__(self, name: str, plugin: AnyPlugin, inner: _Inner, clock: Clock, report: Report) -> None:
         self.name = name
-        self.plugin = plugin
+        self.plugin = plugin.__call__
         self.inner = inner
         self.monotonic = clock.monotonic
         self.watches_only = plugin.fails_open
         self._report = report
+
+    def begin(self, call: Call, outside: PluginFrame | None) -> PluginFrame:
+        """The plugin's stretch of this call, from now on."""
+        monotonic = self.monotonic
+        now = monotonic()
+        if outside is not None:
+            outside.passes(call, now)
+        notes = call.notes
+        frame = PluginFrame()
+        frame.layer = self
+        frame.call = call
+        frame.outer = notes.frame
+        frame.mark = len(call.stages)
+        frame.since = now
+        frame.own = 0.0
+        frame.leaked = frame.overdue = False
+        frame.reply = frame.failure = None
+        notes.frame = frame
+        return frame
 
     def reported(self, error: Exception) -> None:
         self._report(self.name, error)
@@ -181,26 +209,17 @@ class _GuardLayer(_Layer):
     """Fails closed: what goes wrong in the plugin ends the call."""
 
     async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
-        now = self.monotonic()
-        if outside is not None:
-            outside.passes(call, now)
-        outer = call.notes.frame
-        frame = PluginFrame(self, call, now)
+        frame = self.begin(call, outside)
+        plugin = self.plugin
         try:
-            reply = await self.plugin(call, frame.handle)
+            reply = await plugin(call, frame.handle)
         except BaseException as error:
             failure = self._failure(frame, error)
-            now = self.monotonic()
-            frame.leave(outer, now)
-            if outside is not None:
-                outside.came(call, None, failure, now)
+            frame.leave(call, outside, None, failure)
             if failure is error:
                 raise
             raise failure from failure.__cause__
-        now = self.monotonic()
-        frame.leave(outer, now)
-        if outside is not None:
-            outside.came(call, reply, None, now)
+        frame.leave(call, outside, reply, None)
         return reply
 
     def _failure(self, frame: PluginFrame, error: BaseException) -> BaseException:
@@ -226,27 +245,18 @@ class _ObserverLayer(_Layer):
     """Fails open: the handler runs once whatever the plugin does, and its outcome stands."""
 
     async def enter(self, call: Call, outside: PluginFrame | None) -> Reply:
-        now = self.monotonic()
-        if outside is not None:
-            outside.passes(call, now)
-        outer = call.notes.frame
-        frame = PluginFrame(self, call, now)
+        frame = self.begin(call, outside)
+        plugin = self.plugin
         try:
             try:
-                await self.plugin(call, frame.once)
+                await plugin(call, frame.once)
             except (Exception, asyncio.CancelledError) as error:
                 self._watch(frame, error)
             reply = frame.reply if frame.reply is not None else await frame.once(call)
         except BaseException as error:
-            now = self.monotonic()
-            frame.leave(outer, now)
-            if outside is not None:
-                outside.came(call, None, error, now)
+            frame.leave(call, outside, None, error)
             raise
-        now = self.monotonic()
-        frame.leave(outer, now)
-        if outside is not None:
-            outside.came(call, reply, None, now)
+        frame.leave(call, outside, reply, None)
         return reply
 
     def _watch(self, frame: PluginFrame, error: Exception | asyncio.CancelledError) -> None:
