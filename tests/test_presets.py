@@ -221,3 +221,20 @@ def test_explain_shows_what_a_preset_comes_to() -> None:
     assert said in " ".join(shown.split())
     assert "azure_deployments" in shown
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("preset", "dialect"), [("groq", "gemini"), ("anthropic", "openai"), ("gemini", "openai"), ("openai", "anthropic")]
+)
+def test_a_dialect_that_a_preset_does_not_lead_to_needs_a_url(preset: str, dialect: str) -> None:
+    said = mistake(preset=preset, dialect=dialect, api_key="k")
+    assert said == f"providers.p.dialect: is not what the preset `{preset}` leads to: say a `base_url` for it"
+    known = resolved(preset=preset, dialect=dialect, base_url="https://other.example.com", api_key="k")
+    assert known.dialect == dialect
+    assert known.base_url.startswith("https://other.example.com")
+
+
+@pytest.mark.parametrize("preset", ["openai", "mistral", "vllm"])
+def test_responses_are_asked_where_chats_are(preset: str) -> None:
+    known = resolved(preset=preset, dialect="openai_responses", api_key="k")
+    assert known.base_url == PRESETS[preset].settings["base_url"]

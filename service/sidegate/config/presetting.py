@@ -13,6 +13,8 @@ from sidegate.config.mistakes import Mistakes, Path
 _RESOURCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 """A label of a host name, RFC 1123 section 2.1: nothing else may stand where it goes."""
 _PLACE = "{resource}"
+_OPENAIS = frozenset({"openai", "openai_responses"})
+"""Both are spoken at one URL."""
 _OF_ANY_DIALECT = frozenset({"base_url", "key_header", "key_scheme", "system"})
 
 
@@ -46,10 +48,12 @@ def _over(name: str, path: Path, given: dict[str, Any], mistakes: Mistakes) -> d
         return {"dialect": "openai", **given}
     known = dict(preset.settings)
     dialect = given.get("dialect", known["dialect"])
-    if dialect != known["dialect"]:
-        known = {field: value for field, value in known.items() if field in _OF_ANY_DIALECT}
-        known |= preset.also.get(dialect, {}) if isinstance(dialect, str) else {}
-    return {**known, **given}
+    if dialect == known["dialect"] or not isinstance(dialect, str):
+        return {**known, **given}
+    if not given.get("base_url") and dialect not in preset.also and not {dialect, known["dialect"]} <= _OPENAIS:
+        mistakes.add((*path, "dialect"), f"is not what the preset `{name}` leads to: say a `base_url` for it")
+    known = {field: value for field, value in known.items() if field in _OF_ANY_DIALECT}
+    return {**known, **preset.also.get(dialect, {}), **given}
 
 
 def _with_resource(path: Path, given: dict[str, Any], mistakes: Mistakes) -> dict[str, Any]:
