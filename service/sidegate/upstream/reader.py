@@ -73,6 +73,11 @@ class Reader:
                 raise self._failure() from error
             self.keeps = False
             return
+        if len(self._came) == 1 and len(data) <= MAX_HEADER_BYTES and not self.unwanted:
+            # Nearly every read of a stream: an event in a chunk of its own.
+            self._dry = 0
+            self._response.feed(self._came.pop())
+            return
         self._hand_on(data)
         if self._dry > MAX_HEADER_BYTES or self._dropped > MAX_LINGER_BYTES:
             raise self._failure()
