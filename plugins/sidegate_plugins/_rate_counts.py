@@ -45,7 +45,22 @@ class Holding(NamedTuple):
 class Count:
     """One number that may not be passed: requests, input or output tokens, in a period."""
 
-    __slots__ = ("_first", "bounds", "holding", "kind", "limit", "name", "period", "policy", "said", "unit", "wait")
+    __slots__ = (
+        "_failing",
+        "_first",
+        "bounds",
+        "holding",
+        "item",
+        "kind",
+        "limit",
+        "name",
+        "period",
+        "policy",
+        "said",
+        "told",
+        "unit",
+        "wait",
+    )
 
     def __init__(self, name: str, kind: Kind, limit: int, period: float, holding: Holding) -> None:
         self.kind = kind
@@ -60,11 +75,15 @@ class Count:
         """Whether the reply must have a limit of its own, for the estimate to hold."""
         unit = "" if kind == "requests" else ';qu="tokens"'
         self.policy = f'"{self.name}";q={limit};w={math.ceil(period)}{unit}'
-        self._first = _FIRST[kind]
+        self.item = f'"{self.name}";r='
+        """What it is told by, up to how much is left."""
+        self.told = str(limit)
+        self._first = f"{_FIRST[kind]}\x1f"
+        self._failing = holding.on_store_failure
         self.said = f"{limit} {_WORDS[kind]} in {period:g} s"
 
     def claim(self, who: str, amount: int) -> RateClaim:
-        return RateClaim(f"{self._first}\x1f{who}", self.limit, self.period, amount, self.holding.on_store_failure)
+        return RateClaim(self._first + who, self.limit, self.period, amount, self._failing)
 
     def amount(self, call: Call, default: int) -> int | None:
         """How much of it one attempt at the call is taken to need; `None` where it needs nothing of the kind."""
@@ -105,10 +124,10 @@ class Limits:
 
     def who(self, call: Call, host: Host) -> str:
         """Whose count it is."""
-        whose = [self.name]
+        whose = self.name
         for who in self._per:
-            whose.append(who(call, host) or _NONE)
-        return "\x1f".join(whose)
+            whose = f"{whose}\x1f{who(call, host) or _NONE}"
+        return whose
 
 
 def counts(name: str, amounts: Sequence[int | None], period: float, holding: Holding) -> tuple[Count, ...]:

@@ -18,36 +18,37 @@ def tell(headers: dict[str, str], standings: Sequence[Standing]) -> None:
     """draft-ietf-httpapi-ratelimit-headers-11 of all counts, OpenAI's `x-ratelimit-*` of the tightest of each unit."""
     policies: list[str] = []
     items: list[str] = []
-    tightest: dict[str, Grant] = {}
+    tightest: dict[str, Standing] = {}
     for standing in standings:
         count, grant = standing.what, standing.grant
         policies.append(count.policy)
-        items.append(f'"{count.name}";r={grant.remaining};t={math.ceil(grant.reset)}')
-        least = tightest.get(count.unit)
-        if least is None or (grant.remaining, -grant.reset) < (least.remaining, -least.reset):
-            tightest[count.unit] = grant
+        items.append(f"{count.item}{grant.remaining};t={math.ceil(grant.reset)}")
+        other = tightest.get(count.unit)
+        if other is None or _tighter(grant, other.grant):
+            tightest[count.unit] = standing
     if "ratelimit" in headers:
         names = {standing.what.name for standing in standings}
         policies = _kept(headers.get("ratelimit-policy", ""), names) + policies
         items = _kept(headers["ratelimit"], names) + items
     headers["ratelimit-policy"] = ", ".join(policies)
     headers["ratelimit"] = ", ".join(items)
-    for unit, grant in tightest.items():
-        _tell_tightest(headers, unit, grant)
+    for unit, standing in tightest.items():
+        limit, remaining, reset = _NAMES[unit]
+        left = standing.grant.remaining
+        # Another `rate_limit` may have less left.
+        if remaining not in headers or left <= int(headers[remaining]):
+            headers[limit] = standing.what.told
+            headers[remaining] = str(left)
+            headers[reset] = duration(standing.grant.reset)
+
+
+def _tighter(one: Grant, other: Grant) -> bool:
+    return (one.remaining, -one.reset) < (other.remaining, -other.reset)
 
 
 def _kept(header: str, names: set[str]) -> list[str]:
     """What another `rate_limit` said; what this one said in an earlier run of the same call goes."""
     return [item for item in header.split(", ") if item and item.partition(";")[0].strip('"') not in names]
-
-
-def _tell_tightest(headers: dict[str, str], unit: str, grant: Grant) -> None:
-    limit, remaining, reset = _NAMES[unit]
-    # Another `rate_limit` may have less left.
-    if remaining not in headers or grant.remaining <= int(headers[remaining]):
-        headers[limit] = str(grant.limit)
-        headers[remaining] = str(grant.remaining)
-        headers[reset] = duration(grant.reset)
 
 
 def duration(seconds: float) -> str:

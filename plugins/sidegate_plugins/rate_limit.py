@@ -113,9 +113,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
 
 
-Asked: TypeAlias = list[tuple[Count, RateClaim]]
-"""What one attempt claims."""
-
 Held: TypeAlias = list[tuple[Count, list[RateClaim]]]
 """What all attempts have claimed of tokens."""
 
@@ -143,9 +140,13 @@ class RateLimit(Plugin[Settings]):
         if not found:
             return await handler(call)
         before = 0 if call.asked.begun else len(call.attempts)
-        claims = self._claims(call, found)
-        tell(call.reply_headers, await self._taken(call, claims))
-        tokens = [(count, [claim]) for count, claim in claims if count.kind != "requests"]
+        counts, claims = self._claims(call, found)
+        standings = await self._taken(call, counts, claims)
+        tell(call.reply_headers, standings)
+        tokens: Held = []
+        for standing in standings:
+            if standing.what.kind != "requests":
+                tokens.append((standing.what, [standing.claim]))
         if not tokens:
             return await handler(call)
         return await self._settled(call, handler, tokens, before)
@@ -167,25 +168,31 @@ class RateLimit(Plugin[Settings]):
         """What a key brings is for whole calls that spend, whatever `operations` says; the innermost counts it."""
         return call.attempt is None and call.operation in SPENDING and "limits" not in self.host.enforced
 
-    def _claims(self, call: Call, found: Sequence[tuple[Count, str]]) -> Asked:
+    def _claims(self, call: Call, found: Sequence[tuple[Count, str]]) -> tuple[list[Count], list[RateClaim]]:
+        """The counts that one attempt needs something of, and what it claims of each."""
         default = self.settings.default_max_tokens
         for count, _ in found:
             if count.bounds:
                 bounded(call, default)
                 break
-        claims: Asked = []
+        counts: list[Count] = []
+        claims: list[RateClaim] = []
         for count, who in found:
             amount = count.amount(call, default)
             if amount is not None:
-                claims.append((count, count.claim(who, amount)))
-        return claims
+                counts.append(count)
+                claims.append(count.claim(who, amount))
+        return counts, claims
 
-    async def _taken(self, call: Call, claims: Asked) -> list[Standing]:
+    async def _taken(self, call: Call, counts: Sequence[Count], claims: Sequence[RateClaim]) -> list[Standing]:
         began = self.host.clock.monotonic()
         while True:
-            grants = await self.host.rates.take([claim for _, claim in claims])
-            standings = [Standing(count, claim, grant) for (count, claim), grant in zip(claims, grants, strict=True)]
-            short = [standing for standing in standings if not standing.grant.allowed]
+            grants = await self.host.rates.take(claims)
+            standings = list(map(Standing, counts, claims, grants))
+            short: list[Standing] = []
+            for standing in standings:
+                if not standing.grant.allowed:
+                    short.append(standing)
             if not short:
                 return standings
             waited = self.host.clock.monotonic() - began
@@ -210,16 +217,16 @@ class RateLimit(Plugin[Settings]):
         """Another attempt is another claim, where a limit is never to be passed; else its use is settled after."""
         if call.attempt is not None or len(call.attempts) - before < 2:
             return
-        again = [(count, held[0]) for count, held in tokens if count.holding.estimate == "most"]
+        again = [(count, held) for count, held in tokens if count.holding.estimate == "most"]
         if not again:
             return
         try:
-            await self._taken(attempt, again)
+            await self._taken(attempt, [count for count, _ in again], [held[0] for _, held in again])
         except SidegateError as error:
             error.plugin = error.plugin or (call.notes.frame.name if call.notes.frame is not None else None)
             raise
-        for (_, claim), held in zip(again, [held for c, held in tokens if c.holding.estimate == "most"], strict=True):
-            held.append(claim)
+        for _, held in again:
+            held.append(held[0])
 
     def _correct(self, held: list[RateClaim], used: int) -> None:
         """One after the other up to what was claimed; the last takes what is over."""

@@ -60,9 +60,12 @@ class LocalRates:
                 return self._refused(claims)
             taken.append((claim, bucket))
         for key, bucket in fresh.items():
-            if bucket.level:
+            if bucket.level():
                 self._keep(key, bucket)
-        return tuple([granted(claim, bucket.level) for claim, bucket in taken])
+        grants: list[Grant] = []
+        for claim, bucket in taken:
+            grants.append(granted(claim, bucket.level()))
+        return tuple(grants)
 
     def correct(self, claim: RateClaim, used: int) -> None:
         """Settle a claim by what was used. The level may go over the limit: a debt, which drains like the rest."""
@@ -108,7 +111,7 @@ class LocalRates:
         if bucket is None:
             return 0.0
         bucket.take(0)
-        return bucket.level
+        return bucket.level()
 
     def _keep(self, key: _Key, bucket: _Bucket) -> None:
         self._buckets[key] = bucket
@@ -138,17 +141,12 @@ class LocalRates:
 class _Bucket(AsyncLimiter):
     """One bucket, on the gateway's clock. What moves its level without waiting is not in aiolimiter's own interface."""
 
-    __slots__ = ("_timeline",)
+    __slots__ = ("_loop",)
 
     def __init__(self, limit: int, period: float, timeline: _Timeline) -> None:
         super().__init__(limit, period)
-        self._timeline = timeline
+        self._loop: asyncio.AbstractEventLoop = timeline
 
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._timeline
-
-    @property
     def level(self) -> float:
         """What was taken and had not drained when the bucket was last looked at."""
         return self._level
