@@ -12,8 +12,8 @@ from google.genai import types
 from sidegate.contract.meaning import Part
 from sidegate.wire import sse
 from sidegate.wire.dialect import Sign
-from sidegate.wire.gemini_meter import GeminiMeter
-from sidegate.wire.gemini_splitter import GeminiSplitter
+from sidegate.wire.gemini.meter import GeminiMeter
+from sidegate.wire.gemini.splitter import GeminiSplitter
 from sidegate.wire.registry import DIALECTS
 from tests.wire.saying import events
 

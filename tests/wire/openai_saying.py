@@ -18,7 +18,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.wire import sse
 from sidegate.wire.dialect import Dialect, Envelope
-from sidegate.wire.openai_chat import OpenAIChat
+from sidegate.wire.openai_chat.dialect import OpenAIChat
 
 chat: Dialect = OpenAIChat()
 ENVELOPE = Envelope(id="1", model="asked", created=7)

@@ -12,7 +12,7 @@ from openai.types.responses import Response
 from sidegate.contract.meaning import Part
 from sidegate.wire import sse
 from sidegate.wire.dialect import Dialect, Meter, Sign
-from sidegate.wire.openai_responses import OpenAIResponses
+from sidegate.wire.openai_responses.dialect import OpenAIResponses
 from tests.wire.saying import events
 
 responses: Dialect = OpenAIResponses()

@@ -21,7 +21,7 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.errors import BadRequest, ProviderError, Refusal
-from sidegate.wire.anthropic import AnthropicMessages
+from sidegate.wire.anthropic.dialect import AnthropicMessages
 from tests.wire.anthropic_reading import check_order, replies, sdk_message
 from tests.wire.recordings import Case, parameters
 from tests.wire.saying import assembled, flat, said, stream_parts, written

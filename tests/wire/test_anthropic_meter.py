@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sidegate.contract.meaning import Usage
 from sidegate.errors import ProviderError, ReplyError
 from sidegate.wire import sse
-from sidegate.wire.anthropic import AnthropicMessages
-from sidegate.wire.anthropic_event import payload
-from sidegate.wire.anthropic_meter import AnthropicMeter
+from sidegate.wire.anthropic.dialect import AnthropicMessages
+from sidegate.wire.anthropic.event import payload
+from sidegate.wire.anthropic.meter import AnthropicMeter
 from sidegate.wire.dialect import Sign
 from tests.wire.recordings import Case, parameters
 from tests.wire.saying import events, flat, said, stream_parts

@@ -22,7 +22,7 @@ from sidegate.contract.meaning import (
     ToolUse,
 )
 from sidegate.errors import BadRequest
-from sidegate.wire.anthropic import TRANSLATED_VERSION, AnthropicMessages
+from sidegate.wire.anthropic.dialect import TRANSLATED_VERSION, AnthropicMessages
 from sidegate.wire.body import read_fields
 
 DIALECT = AnthropicMessages()

@@ -24,7 +24,7 @@ from sidegate.contract.meaning import (
     ToolUse,
 )
 from sidegate.errors import BadRequest
-from sidegate.wire.anthropic import AnthropicMessages
+from sidegate.wire.anthropic.dialect import AnthropicMessages
 from sidegate.wire.body import read_fields, write_fields
 from tests.wire.recordings import Case, parameters
 

@@ -27,7 +27,7 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.errors import Refusal
-from sidegate.wire.anthropic import AnthropicMessages
+from sidegate.wire.anthropic.dialect import AnthropicMessages
 from tests.wire.anthropic_reading import check_order, kinds, payloads, replies, sdk_message
 from tests.wire.recordings import Case, parameters
 from tests.wire.saying import ENVELOPE, Said, flat, reread, said, stream_parts, written

@@ -11,7 +11,7 @@ from sidegate.contract.meaning import End, Part, Usage
 from sidegate.errors import ProviderError
 from sidegate.wire.body import encode, read_fields, write_fields
 from sidegate.wire.dialect import Dialect
-from sidegate.wire.gemini_meter import GeminiMeter
+from sidegate.wire.gemini.meter import GeminiMeter
 from sidegate.wire.registry import DIALECTS
 from tests.wire.gemini_reading import GEMINI, measured, sdk_calls, sdk_events, sdk_text
 from tests.wire.openai_saying import chat as OPENAI

@@ -24,9 +24,9 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest, ProviderError, Refusal
 from sidegate.wire.body import encode, read_fields, write_fields
-from sidegate.wire.gemini_content import UNSIGNED
-from sidegate.wire.gemini_error import read_error, write_error
-from sidegate.wire.gemini_path import located
+from sidegate.wire.gemini.content import UNSIGNED
+from sidegate.wire.gemini.errors import read_error, write_error
+from sidegate.wire.gemini.path import located
 from sidegate.wire.registry import DIALECTS
 from tests.wire.gemini_reading import GEMINI
 

@@ -25,8 +25,8 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import ProviderError, ReplyError
 from sidegate.wire.dialect import Sign
-from sidegate.wire.gemini_meter import GeminiMeter
-from sidegate.wire.gemini_splitter import ArraySplitter, GeminiSplitter
+from sidegate.wire.gemini.meter import GeminiMeter
+from sidegate.wire.gemini.splitter import ArraySplitter, GeminiSplitter
 from tests.wire.anthropic_reading import replies
 from tests.wire.gemini_reading import GEMINI, cut, measured, payloads, sdk_events
 from tests.wire.saying import ENVELOPE, assembled, flat, said, written

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidegate.errors import ReplyError
-from sidegate.wire import openai_chat_meter
-from sidegate.wire.anthropic_meter import AnthropicMeter
+from sidegate.wire.anthropic.meter import AnthropicMeter
 from sidegate.wire.dialect import Sign
 from sidegate.wire.mould import MOST_CASTS, WINDOW, Mould, cast
-from sidegate.wire.openai_chat_meter import _KEY, ChatMeter, _text_of
+from sidegate.wire.openai_chat import meter as openai_chat_meter
+from sidegate.wire.openai_chat.meter import _KEY, ChatMeter, _text_of
 
 
 def event(delta: Any, **more: Any) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidegate.contract.meaning import Finish, ToolCall
-from sidegate.wire.openai_chat_indexes import FOR_HELPERS, FOR_TRANSLATION, Renumbering
+from sidegate.wire.openai_chat.indexes import FOR_HELPERS, FOR_TRANSLATION, Renumbering
 from sidegate.wire.sse import Splitter, data
 from tests.relaying import DONE, ROLE, STOP, delta, event
 from tests.wire.recordings import Case, parameters

@@ -27,7 +27,7 @@ from sidegate.errors import BadRequest, ProviderError, ReplyError
 from sidegate.wire import sse
 from sidegate.wire.body import read_fields, write_fields
 from sidegate.wire.dialect import Dialect, Envelope, Sign
-from sidegate.wire.openai_completions import OpenAICompletions
+from sidegate.wire.openai_completions.dialect import OpenAICompletions
 from tests.wire.openai_saying import payloads, reported, said, split
 
 completions: Dialect = OpenAICompletions()

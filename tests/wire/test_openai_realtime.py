@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sidegate.contract import Rates, Text, Usage
 from sidegate.errors import BadRequest, Refusal
-from sidegate.wire import openai_realtime as wire
-from sidegate.wire.openai_realtime_context import LONGEST, Context, piece_bytes
+from sidegate.wire.openai_realtime import events as wire
+from sidegate.wire.openai_realtime.context import LONGEST, Context, piece_bytes
 from tests.realtime.provider import USAGE
 
 

@@ -26,7 +26,7 @@ from sidegate.errors import ProviderError
 from sidegate.wire import sse
 from sidegate.wire.body import encode, read_fields, write_fields
 from sidegate.wire.dialect import Dialect, Envelope, Sign
-from sidegate.wire.openai_chat import OpenAIChat
+from sidegate.wire.openai_chat.dialect import OpenAIChat
 from sidegate.wire.openai_embeddings import OpenAIEmbeddings
 from tests.wire.openai_saying import payloads, read, reported, said, split
 from tests.wire.recordings import Case, parameters

@@ -22,7 +22,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.errors import BadRequest
 from sidegate.wire.body import read_fields
-from sidegate.wire.openai_chat import OpenAIChat
+from sidegate.wire.openai_chat.dialect import OpenAIChat
 
 chat = OpenAIChat()
 

@@ -35,7 +35,7 @@ from sidegate.errors import BadRequest
 from sidegate.wire.basics import read_basics
 from sidegate.wire.body import read_fields
 from sidegate.wire.registry import DIALECTS
-from sidegate.wire.ui_history import continued
+from sidegate.wire.ui.history import continued
 from tests.wire.saying import assembled
 
 CHAT, COMPLETION = DIALECTS["ai_sdk.ui_messages"], DIALECTS["ai_sdk.ui_completion"]

@@ -29,9 +29,9 @@ from sidegate.contract.meaning import (
     Usage,
 )
 from sidegate.errors import Cancelled, Ending, Refusal
-from sidegate.wire.anthropic_block import read_citation
+from sidegate.wire.anthropic.block import read_citation
 from sidegate.wire.registry import DIALECTS
-from sidegate.wire.ui import UIMessages, UIText
+from sidegate.wire.ui.dialect import UIMessages, UIText
 from tests.wire.anthropic_reading import replies
 from tests.wire.recordings import Case, parameters
 from tests.wire.saying import ENVELOPE, assembled, flat, said, written

@@ -17,7 +17,7 @@ from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire import sse
 from sidegate.wire.dialect import Dialect
-from sidegate.wire.gemini_path import plain
+from sidegate.wire.gemini.path import plain
 from sidegate.wire.registry import DIALECTS
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -26,7 +26,7 @@ from sidegate.jobs.run import UI
 from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire.registry import DIALECTS
-from sidegate.wire.ui import CHAT
+from sidegate.wire.ui.dialect import CHAT
 
 _MESSAGES = {"x-vercel-ai-ui-message-stream": "v1"}
 _id = msgspec.json.Decoder(str)

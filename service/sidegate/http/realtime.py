@@ -22,7 +22,7 @@ from sidegate.realtime.session import Session
 from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.sockets.opening import Opening, allowed_origins, read_opening
-from sidegate.wire.openai_realtime import NAME
+from sidegate.wire.openai_realtime.events import NAME
 from sidegate.wire.registry import DIALECTS
 
 PATH = "/v1/realtime"

@@ -30,7 +30,7 @@ from sidegate.streams.reading import Reading
 from sidegate.streams.stream import Stream
 from sidegate.wire.own import Own
 from sidegate.wire.registry import DIALECTS
-from sidegate.wire.ui import CHAT
+from sidegate.wire.ui.dialect import CHAT
 
 PLACE = "content-location"
 """The head that says where a stream goes on."""

@@ -20,8 +20,8 @@ from sidegate.service import Service
 from sidegate.settings import Route
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.registry import DIALECTS
-from sidegate.wire.ui import CHAT, COMPLETION, UIMessages, UIText
-from sidegate.wire.ui_history import continued
+from sidegate.wire.ui.dialect import CHAT, COMPLETION, UIMessages, UIText
+from sidegate.wire.ui.history import continued
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

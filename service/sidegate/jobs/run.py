@@ -22,8 +22,8 @@ from sidegate.outlet import BufferOutlet, StreamOutlet, named
 from sidegate.settings import Route, Server
 from sidegate.wire.body import check_duplicates, read_fields
 from sidegate.wire.dialect import Dialect, Envelope, Fields
-from sidegate.wire.ui import CHAT, COMPLETION, UIMessages
-from sidegate.wire.ui_history import continued
+from sidegate.wire.ui.dialect import CHAT, COMPLETION, UIMessages
+from sidegate.wire.ui.history import continued
 
 UI = (CHAT, COMPLETION)
 """Dialects whose replies hang on what the request says was said before."""

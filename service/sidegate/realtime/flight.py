@@ -14,8 +14,8 @@ from sidegate.contract.meaning import Usage
 from sidegate.contract.reply import Attempt
 from sidegate.errors import BadRequest, Cancelled, CutError, Ending, SidegateError
 from sidegate.realtime.turn import RESPONSE, TRANSCRIPTION, Turn, make_turn
-from sidegate.wire import openai_realtime as wire
-from sidegate.wire.openai_realtime_context import OUTPUT, Context, piece_bytes
+from sidegate.wire.openai_realtime import events as wire
+from sidegate.wire.openai_realtime.context import OUTPUT, Context, piece_bytes
 
 if TYPE_CHECKING:
     from sidegate.upstream.socket import ProviderSocket

@@ -6,7 +6,7 @@ from sidegate.contract.call import Notes
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock
 from sidegate.outlet import NullSink, Sink
-from sidegate.wire.openai_realtime import NAME
+from sidegate.wire.openai_realtime.events import NAME
 
 
 class SocketOutlet:

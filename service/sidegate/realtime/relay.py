@@ -18,7 +18,7 @@ from sidegate.settings import Provider, Route
 from sidegate.upstream.forwarded import forwarded, joined
 from sidegate.upstream.host import Host
 from sidegate.upstream.socket import ProviderSocket, open_socket
-from sidegate.wire.openai_realtime import NAME
+from sidegate.wire.openai_realtime.events import NAME
 from sidegate.wire.translation import Untranslatable
 
 _SPEAKING = frozenset({"openai", "openai_responses"})

@@ -28,7 +28,7 @@ from sidegate.socket_settings import Sockets
 from sidegate.sockets import closing
 from sidegate.sockets.closing import Closed, closing_for, passed_on
 from sidegate.upstream.choice import unknown_model
-from sidegate.wire import openai_realtime as wire
+from sidegate.wire.openai_realtime import events as wire
 
 if TYPE_CHECKING:
     from sidegate.live import Live

@@ -17,7 +17,7 @@ from sidegate.contract.reply import Attempt, Reply
 from sidegate.errors import Cancelled, Ending, PhaseTimeout, ProviderError, SidegateError
 from sidegate.live import LiveCall
 from sidegate.realtime.outlet import SocketOutlet
-from sidegate.wire.openai_realtime import NAME, Done, read_parts
+from sidegate.wire.openai_realtime.events import NAME, Done, read_parts
 
 RESPONSE = "realtime_response"
 TRANSCRIPTION = "realtime_transcription"

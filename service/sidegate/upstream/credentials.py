@@ -8,7 +8,7 @@ from typing import Final
 
 from sidegate.contract.host import Clock
 from sidegate.errors import ProviderError
-from sidegate.wire.anthropic import TRANSLATED_VERSION
+from sidegate.wire.anthropic.dialect import TRANSLATED_VERSION
 
 REFUSED: Final = frozenset({401, 402, 403, 407})
 """A provider's statuses for a key, or an account, that it does not accept."""

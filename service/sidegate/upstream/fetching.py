@@ -16,7 +16,7 @@ from sidegate.contract.chunk import Chunk
 from sidegate.contract.reply import Attempt
 from sidegate.errors import ReplyError
 from sidegate.wire.dialect import Dialect
-from sidegate.wire.openai_responses_usage import read_usage
+from sidegate.wire.openai_responses.usage import read_usage
 
 KEEPING: Final = "openai.responses"
 """The dialect whose providers keep what they said."""

@@ -28,7 +28,7 @@ from sidegate.upstream.transport import Asking, Transport
 from sidegate.upstream.whole import relay_whole
 from sidegate.wire.body import encode, write_fields
 from sidegate.wire.dialect import Dialect, Fields
-from sidegate.wire.openai_chat_indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
+from sidegate.wire.openai_chat.indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
 from sidegate.wire.translation import Untranslatable, bounded, header_of, lost_anew, translated
 
 DROPPED = "x-sidegate-dropped"

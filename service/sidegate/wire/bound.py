@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sidegate.contract.meaning import Message, OpaqueContent, Request
 from sidegate.errors import BadRequest
-from sidegate.wire.openai_responses_input import REFERENCE
+from sidegate.wire.openai_responses.input import REFERENCE
 
 _FIELDS = {"openai.responses": ("previous_response_id", "conversation", "prompt", "background")}
 """By dialect: fields that stand for what is said, or for how it is answered."""

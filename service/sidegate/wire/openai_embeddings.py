@@ -21,8 +21,8 @@ from sidegate.errors import BadRequest
 from sidegate.wire import openai, openai_request
 from sidegate.wire.body import UNREADABLE, convert, encode, names_of, others
 from sidegate.wire.dialect import Envelope, Fields, Sign
-from sidegate.wire.openai_chat_meter import Tally, no_reply
-from sidegate.wire.openai_chat_reply import start_of
+from sidegate.wire.openai_chat.meter import Tally, no_reply
+from sidegate.wire.openai_chat.reply import start_of
 from sidegate.wire.openai_writer import Head
 
 

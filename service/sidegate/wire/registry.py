@@ -1,21 +1,21 @@
-"""All dialects by name, as the config and the logs say it. A new dialect is one module and one line here."""
+"""All dialects by name, as the config and the logs say it. A new dialect is one room and one line here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sidegate.wire.anthropic import AnthropicMessages
-from sidegate.wire.anthropic_tokens import AnthropicCountTokens
+from sidegate.wire.anthropic.dialect import AnthropicMessages
+from sidegate.wire.anthropic.tokens import AnthropicCountTokens
 from sidegate.wire.dialect import Dialect
-from sidegate.wire.gemini import GeminiGenerate
-from sidegate.wire.gemini_embeddings import GeminiBatchEmbed, GeminiEmbed
-from sidegate.wire.gemini_tokens import GeminiCountTokens
-from sidegate.wire.openai_chat import OpenAIChat
-from sidegate.wire.openai_completions import OpenAICompletions
+from sidegate.wire.gemini.dialect import GeminiGenerate
+from sidegate.wire.gemini.embeddings import GeminiBatchEmbed, GeminiEmbed
+from sidegate.wire.gemini.tokens import GeminiCountTokens
+from sidegate.wire.openai_chat.dialect import OpenAIChat
+from sidegate.wire.openai_completions.dialect import OpenAICompletions
 from sidegate.wire.openai_embeddings import OpenAIEmbeddings
-from sidegate.wire.openai_responses import OpenAIResponses
-from sidegate.wire.ui import UICompletion, UIMessages
+from sidegate.wire.openai_responses.dialect import OpenAIResponses
+from sidegate.wire.ui.dialect import UICompletion, UIMessages
 
 _ALL: tuple[Dialect, ...] = (
     OpenAIChat(),
