@@ -79,6 +79,7 @@ class Concurrency(Plugin[Settings]):
             raise ValueError("two limits have the same name")
         if host.workers > 1 and not host.shared:
             raise ValueError(f"per-process limits with {host.workers} workers: set counters.url")
+        self._limits = tuple(_Ready(limit) for limit in settings.limits)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         claims = self._claims(call)
@@ -93,11 +94,9 @@ class Concurrency(Plugin[Settings]):
             await held.__aexit__(None, None, None)
 
     def _claims(self, call: Call) -> list[SlotClaim]:
-        limits = self.settings.limits if call.operation in self.settings.operations else ()
-        claims = [
-            SlotClaim(_key(limit, call), limit.calls, limit.queue, limit.wait, limit.on_store_failure)
-            for limit in limits
-        ]
+        claims: list[SlotClaim] = []
+        for limit in self._limits if call.operation in self.settings.operations else ():
+            claims.append(limit.claim(call))
         allowance = call.caller.allowance
         if allowance is not None and allowance.concurrency is not None and self._holds_keys(call):
             own = self.settings.of_keys
@@ -109,11 +108,21 @@ class Concurrency(Plugin[Settings]):
         return call.attempt is None and call.operation in _SPENDING and "concurrency" not in self.host.enforced
 
 
-def _key(limit: Limit, call: Call) -> str:
-    whose = ["slots", limit.name]
-    for kind in limit.per:
-        whose.append(_WHO[kind](call) or _NONE)
-    return "\x1f".join(whose)
+class _Ready:
+    """A limit, made ready."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._first = f"slots\x1f{limit.name}"
+        self._per = [_WHO[kind] for kind in limit.per]
+
+    def claim(self, call: Call) -> SlotClaim:
+        """What the call claims of it."""
+        key = self._first
+        for who in self._per:
+            key = f"{key}\x1f{who(call) or _NONE}"
+        limit = self._limit
+        return SlotClaim(key, limit.calls, limit.queue, limit.wait, limit.on_store_failure)
 
 
 def _bearer(call: Call) -> str:

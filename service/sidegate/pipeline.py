@@ -122,11 +122,13 @@ class PluginFrame:
         return any(not (hold.released or hold.leaked) for hold in holds)
 
     def pause(self) -> None:
-        self.own += self.layer.monotonic() - self.since
+        monotonic = self.layer.monotonic
+        self.own += monotonic() - self.since
         self.since = 0.0
 
     def resume(self) -> None:
-        self.since = self.layer.monotonic()
+        monotonic = self.layer.monotonic
+        self.since = monotonic()
         self.call.notes.frame = self
 
     def leave(self, call: Call, outside: PluginFrame | None, reply: Reply | None, error: BaseException | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from msgspec import Struct
+
 
 class Frame(Protocol):
     since: float
@@ -29,18 +31,15 @@ class Frame(Protocol):
         ...
 
 
-class Standstill:
+class Standstill(Struct, frozen=True):
     """The clock of a plugin stands still inside it; nothing happens where there is none."""
 
-    __slots__ = ("_frame",)
-
-    def __init__(self, frame: Frame | None) -> None:
-        self._frame = frame
+    frame: Frame | None
 
     def __enter__(self) -> None:
-        if self._frame is not None:
-            self._frame.pause()
+        if self.frame is not None:
+            self.frame.pause()
 
     def __exit__(self, *_: object) -> None:
-        if self._frame is not None:
-            self._frame.resume()
+        if self.frame is not None:
+            self.frame.resume()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
+from typing import Any
+
+from msgspec import Struct
 
 from sidegate.contract.counters import SlotClaim
 from sidegate.contract.host import Clock
@@ -162,22 +165,19 @@ class LocalSlots:
         return line
 
 
-class _Held:
+class _Held(Struct, frozen=True):
     """Round the block of a holder."""
 
-    __slots__ = ("_claims", "_slots")
+    slots: LocalSlots
+    claims: Sequence[SlotClaim]
 
-    def __init__(self, slots: LocalSlots, claims: Sequence[SlotClaim]) -> None:
-        self._slots = slots
-        self._claims = claims
-
-    async def __aenter__(self) -> None:
-        await self._slots.enter(self._claims)
+    def __aenter__(self) -> Coroutine[Any, Any, None]:
+        return self.slots.enter(self.claims)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._slots.leave(self._claims)
+        self.slots.leave(self.claims)
 
 
 class _Waiter:
