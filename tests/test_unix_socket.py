@@ -30,7 +30,7 @@ from sidegate.contract import Peer, Process
 from sidegate.errors import ConfigError
 from sidegate.http import unix
 from sidegate.http.process import read_process
-from sidegate.listener_settings import UnixSocket
+from sidegate.settings.listeners import UnixSocket
 from sidegate.testing import demo_config, gateway, scripted
 from tests.local import answers, ask, folder, on, rights, through
 from tests.relaying import (

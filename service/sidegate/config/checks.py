@@ -13,7 +13,7 @@ from msgspec import UNSET
 from sidegate.config.deliveries import delivery_mistakes
 from sidegate.config.mistakes import Mistakes, Path, nearest, render
 from sidegate.settings import Admin, Choice, Listener, Provider, Route, Settings, Target, as_choice
-from sidegate.socket_settings import NAMED_ONLY
+from sidegate.settings.sockets import NAMED_ONLY
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A field name, RFC 9110 section 5.6.2."""

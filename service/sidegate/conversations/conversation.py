@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from sidegate.contract.meaning import Reasoning, Text, ToolCall
-from sidegate.conversation_settings import Conversations as Bounds
 from sidegate.conversations import words
 from sidegate.conversations.history import History, check_sense
 from sidegate.conversations.history import said as spoken
@@ -23,6 +22,7 @@ from sidegate.conversations.room import Room
 from sidegate.conversations.turn import OWNED, Answer, TurnOutlet, make_call, used
 from sidegate.errors import BadRequest, Cancelled, Ending, Refusal, SidegateError
 from sidegate.live import LiveCall
+from sidegate.settings.conversations import Conversations as Bounds
 
 
 @dataclass(slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Raw
 
-from sidegate.conversation_settings import Conversations as Bounds
 from sidegate.conversations.turn import read_request, write_body
 from sidegate.conversations.words import Entry
 from sidegate.errors import BadRequest, Refusal
+from sidegate.settings.conversations import Conversations as Bounds
 
 
 class History:

@@ -17,12 +17,12 @@ from msgspec import Struct
 from sidegate.contract.call import Call
 from sidegate.contract.caller import Caller
 from sidegate.contract.host import Clock
-from sidegate.conversation_settings import Conversations as Bounds
 from sidegate.conversations import words
 from sidegate.conversations.conversation import Conversation
 from sidegate.conversations.member import STOPPING, Member
 from sidegate.errors import Refusal
 from sidegate.ledger.rows import stamp
+from sidegate.settings.conversations import Conversations as Bounds
 
 TEND_SECONDS = 0.25
 MOST_TICKETS = 10_000

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidegate.http.expiry import expires
 from sidegate.http.tls import server_context
-from sidegate.listener_settings import Tls
+from sidegate.settings.listeners import Tls
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 

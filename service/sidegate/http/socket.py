@@ -26,7 +26,7 @@ from multidict import CIMultiDict
 
 from sidegate.contract.host import Clock
 from sidegate.errors import Cancelled, Ending, SidegateError
-from sidegate.socket_settings import Sockets
+from sidegate.settings.sockets import Sockets
 from sidegate.sockets import closing
 from sidegate.sockets.closing import Closed
 from sidegate.sockets.masking import Masks

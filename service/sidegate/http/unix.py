@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sidegate.errors import ConfigError
-from sidegate.listener_settings import UnixSocket
+from sidegate.settings.listeners import UnixSocket
 
 BACKLOG = 1024
 LONGEST = 107 if sys.platform == "linux" else 103

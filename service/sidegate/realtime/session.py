@@ -24,7 +24,7 @@ from sidegate.errors import (
     SidegateError,
 )
 from sidegate.realtime.flight import Flight, Starts
-from sidegate.socket_settings import Sockets
+from sidegate.settings.sockets import Sockets
 from sidegate.sockets import closing
 from sidegate.sockets.closing import Closed, closing_for, passed_on
 from sidegate.upstream.choice import unknown_model

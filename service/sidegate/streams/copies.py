@@ -13,10 +13,10 @@ from typing import Any
 from sidegate.contract.host import Clock, Log
 from sidegate.errors import Ending, Refusal, SidegateError
 from sidegate.jobs import frames
+from sidegate.settings.streams import Streams as StreamSettings
 from sidegate.shared.line import StoreDown
 from sidegate.shared.script import Order, Script
 from sidegate.shared.store import Store, Watch
-from sidegate.stream_settings import Streams as StreamSettings
 from sidegate.streams import scripts
 from sidegate.streams.reading import trimmed
 from sidegate.streams.stream import Stream

@@ -13,7 +13,7 @@ from sidegate.contract.host import Clock
 from sidegate.errors import Refusal
 from sidegate.jobs.frames import Position
 from sidegate.live import OnDisconnect
-from sidegate.stream_settings import Streams as StreamSettings
+from sidegate.settings.streams import Streams as StreamSettings
 from sidegate.streams.reading import Reading, trimmed
 from sidegate.streams.stream import Stream
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from sidegate.contract.host import Clock, Log
 from sidegate.settings import Settings
+from sidegate.settings.streams import Streams as StreamSettings
 from sidegate.shared.store import Watch
-from sidegate.stream_settings import Streams as StreamSettings
 from sidegate.streams.desk import Streams
 
 

@@ -15,7 +15,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from sidegate import __version__
 from sidegate.contract.host import Clock
 from sidegate.errors import ConnectError, PhaseTimeout, ProviderError, ReplyError
-from sidegate.socket_settings import Sockets
+from sidegate.settings.sockets import Sockets
 from sidegate.sockets import closing
 from sidegate.sockets.closing import Closed
 from sidegate.wire.faults import provider_error

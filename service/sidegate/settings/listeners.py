@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import force_setattr
 
 from sidegate.cors import Cors
-from sidegate.strict import Strict
+from sidegate.settings.strict import Strict
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Owner = Annotated[int, Meta(ge=0, le=2**32 - 2)] | Annotated[str, Meta(min_length=1, max_length=256)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from sidegate.strict import Strict
+from sidegate.settings.strict import Strict
 
 Delivery: TypeAlias = Literal["buffered", "stream", "job", "socket"]
 """How a reply reaches its client."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from sidegate.contract.timeouts import Seconds, Timeouts
-from sidegate.strict import Strict
+from sidegate.settings.strict import Strict
 
 
 class Retry(Strict, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from sidegate.cors import check_origins
-from sidegate.strict import Strict
+from sidegate.settings.strict import Strict
 
 NAMED_ONLY: Final = frozenset({"realtime"})
 """Operations that are served only where a route names them: a connection that stays open is not had by default."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from sidegate.strict import Strict
+from sidegate.settings.strict import Strict
 
 
 class Conversations(Strict, frozen=True, kw_only=True):

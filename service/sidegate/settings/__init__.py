@@ -1,0 +1,30 @@
+"""Settings: the config as types. What stands here is what a config may say; the loader reads it strictly."""
+
+from sidegate.settings.conversations import Conversations as Conversations
+from sidegate.settings.jobs import CREDENTIALS as CREDENTIALS
+from sidegate.settings.jobs import Jobs as Jobs
+from sidegate.settings.listeners import Admin as Admin
+from sidegate.settings.listeners import CallListener as CallListener
+from sidegate.settings.listeners import Listener as Listener
+from sidegate.settings.listeners import Tls as Tls
+from sidegate.settings.providers import Circuit as Circuit
+from sidegate.settings.providers import Provider as Provider
+from sidegate.settings.providers import Retry as Retry
+from sidegate.settings.reload import Reload as Reload
+from sidegate.settings.routing import Choice as Choice
+from sidegate.settings.routing import Pipeline as Pipeline
+from sidegate.settings.routing import Route as Route
+from sidegate.settings.routing import Target as Target
+from sidegate.settings.routing import Translation as Translation
+from sidegate.settings.routing import Use as Use
+from sidegate.settings.routing import as_choice as as_choice
+from sidegate.settings.server import Server as Server
+from sidegate.settings.sockets import Sockets as Sockets
+from sidegate.settings.stores import Counters as Counters
+from sidegate.settings.stores import IssuedKeys as IssuedKeys
+from sidegate.settings.stores import Ledger as Ledger
+from sidegate.settings.streams import Delivery as Delivery
+from sidegate.settings.streams import Streams as Streams
+from sidegate.settings.strict import Name as Name
+from sidegate.settings.strict import Strict as Strict
+from sidegate.settings.whole import Settings as Settings
