@@ -31,6 +31,7 @@ _HINTS = {
 """Where a body says the shape it wants, and what is in there then: OpenAI's fields, Anthropic's and that of old, the AI
 SDK's, and Gemini's, which have much else in them."""
 _STRICT = {"tools": b"strict"}
+_ANY = _HINTS | _STRICT
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -84,6 +85,8 @@ class StructuredOutput(Plugin[Settings]):
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
         if call.operation not in _WITH_TEXT or call.asked.wrong is not None:
+            return await handler(call)
+        if self._own is None and not _says(call, _ANY):
             return await handler(call)
         wanted = await self._wanted(call)
         if wanted is None:
