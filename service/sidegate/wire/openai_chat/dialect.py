@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Raw
+
 from sidegate.contract.meaning import Part, Request
 from sidegate.wire import openai
 from sidegate.wire.body import encode, value
@@ -13,19 +15,30 @@ from sidegate.wire.openai_chat.assembler import ChatAssembler
 from sidegate.wire.openai_chat.meter import ChatMeter
 from sidegate.wire.openai_chat.writer import ChatWriter
 
+_YES, _NO, _USAGE = Raw(b"true"), Raw(b"false"), Raw(b'{"include_usage":true}')
+
 
 def adapt(fields: Fields, *, model: str, stream: bool) -> Fields:
     """The model, and on streams the wish for usage. A buffered request bears no `stream_options`: it is an error."""
     adapted = {**fields, "model": encode(model)}
     if stream:
-        options = value(fields, "stream_options", dict[str, Any]) or {}
-        adapted["stream"] = encode(True)
-        adapted["stream_options"] = encode({**options, "include_usage": True})
+        adapted["stream"] = _YES
+        adapted["stream_options"] = _with_usage(fields)
         return adapted
     if "stream" in adapted:
-        adapted["stream"] = encode(False)
+        adapted["stream"] = _NO
     adapted.pop("stream_options", None)
     return adapted
+
+
+def _with_usage(fields: Fields) -> Raw:
+    asked = fields.get("stream_options")
+    if asked is None:
+        return _USAGE
+    if bytes(asked) == bytes(_USAGE):
+        return asked
+    options = value(fields, "stream_options", dict[str, Any]) or {}
+    return encode({**options, "include_usage": True})
 
 
 class OpenAIChat(openai.Errors):
