@@ -50,7 +50,7 @@ class Keys:
                 return None
 
     def _call(self, call: ToolCall) -> Key:
-        # Without a name it may be input of a server's own tool: see `anthropic_reply._block_delta`.
+        # Without a name it may be input of a server's own tool: see `reply._block_delta`.
         opaque = Key("opaque", call.block)
         if call.name is None and self._begun(opaque):
             return opaque
@@ -103,7 +103,7 @@ def write_citation(part: Citation) -> dict[str, Any] | None:
 
 
 def gather_fields(part: Opaque, found: dict[str, dict[str, Any]]) -> None:
-    """Adds the fields that a `message` part holds: see `anthropic_reply._fields`."""
+    """Adds the fields that a `message` part holds: see `reply._fields`."""
     for place in ("event", "delta", "usage"):
         fields = part.data.get(place)
         if isinstance(fields, dict):

@@ -26,7 +26,7 @@ _CALL = frozenset(("type", "id", "name", "input"))
 
 
 def read_event(raw: bytes) -> tuple[Part, ...]:
-    """The parts of one event. Raises as `anthropic_event.read_event` does."""
+    """The parts of one event. Raises as `event.read_event` does."""
     data = wire.payload(raw)
     if data is None:
         return ()
@@ -38,7 +38,7 @@ def read_event(raw: bytes) -> tuple[Part, ...]:
 
 
 def read_whole(raw: bytes) -> tuple[Part, ...]:
-    """The parts of a whole message. Raises as `anthropic_event.read_whole` does."""
+    """The parts of a whole message. Raises as `event.read_whole` does."""
     message = wire.read_whole(raw)
     said = wire.read_object(raw)
     parts: list[Part] = [Start(message.id, message.model)]

@@ -113,7 +113,7 @@ def write_stop(reason: FinishReason, stop_sequence: str | None) -> str | None:
 
 
 def stop_fields(finish: Finish | None, fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """How the message ended, with the fields that `anthropic_reply` kept: a `stop_reason` among them (`pause_turn`)
+    """How the message ended, with the fields that `reply` kept: a `stop_reason` among them (`pause_turn`)
     stands, unless another end has been put in its place."""
     stop = {"stop_reason": None, "stop_sequence": None, **fields.get("delta", {})}
     if finish is None:

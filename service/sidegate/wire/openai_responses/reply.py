@@ -1,7 +1,7 @@
 """Replies of OpenAI's Responses into parts: one event, or a whole response.
 
 Events that repeat what was said (`*.done`, the final response) are no parts: whoever writes the dialect makes them
-anew. What has no word of its own becomes `Opaque`, of the kinds that `openai_responses_event` lists, so that nothing is
+anew. What has no word of its own becomes `Opaque`, of the kinds that `event` lists, so that nothing is
 lost where the reply is written in this dialect again.
 """
 
@@ -61,7 +61,7 @@ _NOTHING = Before(frozenset(), begun=False)
 
 
 def read_event(raw: bytes, before: Before = _UNKNOWN) -> tuple[Part, ...]:
-    """The parts of one event. Raises as `openai_responses_event.read_event` does."""
+    """The parts of one event. Raises as `event.read_event` does."""
     data = wire.payload(raw)
     if data is None:
         return ()
@@ -73,7 +73,7 @@ def read_event(raw: bytes, before: Before = _UNKNOWN) -> tuple[Part, ...]:
 
 
 def read_whole(raw: bytes) -> tuple[Part, ...]:
-    """The parts of a whole response. Raises as `openai_responses_event.read_whole` does."""
+    """The parts of a whole response. Raises as `event.read_whole` does."""
     response, items, said = wire.read_whole(raw)
     parts: list[Part] = [start_of(response), *_fields(raw, ended=True)]
     for place, (item, data) in enumerate(zip(items, said, strict=True)):
