@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 State: TypeAlias = Literal["reserved", "settled", "unknown"]
 """`reserved`: the call runs, or its gateway was killed and nobody has noticed yet. `settled`: the tokens are on record.
@@ -91,4 +91,8 @@ Settled: TypeAlias = tuple[CallRow, tuple[AttemptRow, ...]]
 
 def stamp(moment: datetime) -> str:
     """A time as the ledger has it: UTC, of fixed width, so that it sorts."""
-    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat(timespec="microseconds")
+    moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    if not moment.microsecond:
+        return moment.isoformat(timespec="microseconds")
+    # `isoformat` takes ten times as many steps; msgspec writes the same, but no microseconds where there are none.
+    return f"{to_builtins(moment)[:-1]}+00:00"
