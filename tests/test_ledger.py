@@ -312,7 +312,7 @@ import sys
 from sidegate.contract import SystemClock
 from sidegate.ledger.reports import open_reports
 from sidegate.ledger.store import open_ledger
-open_ledger({url!r}, SystemClock(), 0.2), open_reports({url!r})
+open_reports({url!r}, open_ledger({url!r}, SystemClock(), 0.2))
 assert {{'sqlite3', 'psycopg'}} & set(sys.modules) == {loaded!r}, sorted(sys.modules)
 """
     done = subprocess.run(

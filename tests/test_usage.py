@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from sidegate.cli import main
 from sidegate.commands.usage_table import lines
+from sidegate.contract import SystemClock
 from sidegate.errors import BadRequest, SidegateError
 from sidegate.ledger import asking as asking_module
 from sidegate.ledger import report_file, sqlite_database
@@ -42,6 +43,7 @@ from sidegate.ledger.rows import CallRow
 from sidegate.ledger.sqlite_database import SqliteDatabase
 from sidegate.ledger.sqlite_file import open_file
 from sidegate.ledger.sqlite_rows import settle
+from sidegate.ledger.store import NullLedger
 from tests.servers.postgres import Postgres
 from tests.stores import KINDS, Store, empty, fill
 
@@ -536,7 +538,7 @@ def test_a_report_that_nobody_wants_any_more_is_stopped(many: str, monkeypatch: 
 
 async def test_a_report_that_takes_too_long_is_a_503(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking_module, "ASKED_SECONDS", -1.0)
-    reporter = Reporter(many)
+    reporter = Reporter(many, NullLedger(SystemClock()))
     with pytest.raises(SidegateError) as caught:
         await reporter.report(asked(by="end_user"))
     reporter.stop()
@@ -556,7 +558,7 @@ async def test_who_leaves_stops_the_report_and_too_many_are_refused(
         raise Interrupted
 
     monkeypatch.setattr(asking_module, "asked", endless)
-    reporter = Reporter(f"sqlite:///{tmp_path}/ledger.db")
+    reporter = Reporter(f"sqlite:///{tmp_path}/ledger.db", NullLedger(SystemClock()))
     tasks = [asyncio.create_task(reporter.report(asked())) for _ in range(MAX_ASKED)]
     await asyncio.to_thread(running.wait, 5)
     with pytest.raises(SidegateError) as caught:
@@ -571,7 +573,7 @@ async def test_who_leaves_stops_the_report_and_too_many_are_refused(
 
 async def test_a_damaged_file_is_a_503(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1000)
-    reporter = Reporter(f"sqlite:///{tmp_path}/ledger.db")
+    reporter = Reporter(f"sqlite:///{tmp_path}/ledger.db", NullLedger(SystemClock()))
     with pytest.raises(SidegateError) as caught:
         await reporter.report(asked())
     reporter.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -32,7 +33,35 @@ async def talk(http: aiohttp.ClientSession, running: Running, **calls: int) -> N
         for _ in range(count):
             async with http.post(running.url + "/v1/chat/completions", json=body, headers=key(name)) as reply:
                 assert reply.status == 200
-    await running.service.ledger.flush()
+                await reply.read()
+
+
+@pytest.mark.parametrize("place", ["/v1/usage", "/admin/usage", "/admin/calls"])
+async def test_what_has_just_ended_is_on_record_for_whoever_asks(
+    http: aiohttp.ClientSession, store: Store, place: str
+) -> None:
+    """Long before its batch is written by itself."""
+    async with gateway(served(ledger={"url": store.url, "batch_seconds": 10})) as running:
+        await talk(http, running, ann=2)
+        url = running.url if place == "/v1/usage" else running.admin_url
+        async with http.get(f"{url}{place}", headers=key("ann")) as reply:
+            told = await reply.json()
+        assert reply.status == 200
+    assert (told["totals"]["calls"] if "totals" in told else len(told["data"])) == 2
+
+
+async def test_a_ledger_that_cannot_be_written_keeps_no_question_waiting(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asking_module, "WRITTEN_SECONDS", 0.01)
+    async with gateway(served(ledger={"url": f"sqlite:///{tmp_path}/ledger.db"})) as running:
+        with monkeypatch.context() as patched:
+            patched.setattr(running.service.ledger, "flush", never)
+            async with http.get(f"{running.url}/v1/usage", headers=key("ann")) as reply:
+                assert reply.status == 200
 
 
 async def test_a_caller_sees_its_own_usage_whatever_it_asks(http: aiohttp.ClientSession, store: Store) -> None:

@@ -74,7 +74,7 @@ class Ground:
         self.metrics = Metrics(self._label)
         kept = settings.ledger
         self.ledger = open_ledger(kept.url, clock, kept.batch_seconds, patient=kept.on_start_failure == "wait")
-        self.reports = open_reports(kept.url)
+        self.reports = open_reports(kept.url, self.ledger)
         self.books = open_books(kept.url, self.ledger)
         self.trails = Trails(0 if settings.admin is None else settings.admin.trails)
         keys = open_keys(kept.url)

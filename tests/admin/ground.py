@@ -44,7 +44,6 @@ class Desk:
         async with self.http.post(url, json=body, headers={"Authorization": f"Bearer {caller}"}) as reply:
             said = await reply.read()
             assert reply.status == status, said
-        await self.running.service.ledger.flush()
         return reply.headers["x-request-id"]
 
     @asynccontextmanager

@@ -1,22 +1,27 @@
-"""Asking a ledger what takes long: in a thread of its own, within a time, a few at a time. Nothing is ever written."""
+"""Asking a ledger what takes long: in a thread of its own, within a time, a few at a time. It reads only; what this
+process has still to write is waited for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from threading import Event
 from time import monotonic
 from typing import Final, TypeVar
 
 from sidegate.errors import Refusal, SidegateError
 from sidegate.ledger.database import Database, Interrupted, StoreError, is_postgres
+from sidegate.ledger.store import Ledger
 
 T = TypeVar("T")
 
 ASKED_SECONDS: Final = 10.0
 """The longest a running gateway's client waits for an answer, its turn included."""
+
+WRITTEN_SECONDS: Final = 1.0
+"""How long a question waits for what has ended before it to be on record."""
 
 MAX_ASKED: Final = 8
 """Questions under way or waiting for their turn; one runs at a time. More are refused."""
@@ -30,9 +35,11 @@ _SESSION = "SELECT set_config('enable_seqscan', 'on', false), set_config('work_m
 class Asking:
     """A ledger's reader for a running gateway: nobody who asks for one call waits behind it."""
 
-    def __init__(self, url: str, word: str) -> None:
-        """`word` names what is asked for, in error codes: `usage_busy`, `usage_too_slow`."""
+    def __init__(self, url: str, word: str, ledger: Ledger) -> None:
+        """`word` names what is asked for, in error codes: `usage_busy`, `usage_too_slow`. `ledger` is who writes to the
+        `url`."""
         self._url = url
+        self._ledger = ledger
         self._word = word
         self._asked = 0
         self._closed = Event()
@@ -51,6 +58,7 @@ class Asking:
 
         self._asked += 1
         try:
+            await self._written()
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, asked, self._url, work, over)
         except Interrupted as error:
@@ -61,6 +69,13 @@ class Asking:
         finally:
             gone.set()
             self._asked -= 1
+
+    async def _written(self) -> None:
+        """Whoever asks what was used has often just used it."""
+        if self._ledger.problem is None:
+            with suppress(TimeoutError, SidegateError):
+                async with asyncio.timeout(WRITTEN_SECONDS):
+                    await self._ledger.flush()
 
     def stop(self) -> None:
         """What is under way is given up."""

@@ -14,7 +14,7 @@ from sidegate.ledger.store import Ledger, NullLedger
 
 
 class Books(Protocol):
-    """Reads what a ledger has on record; a call is there once it is durable, soon after its end."""
+    """Reads what a ledger has on record: what has ended in this process before; of others, what is durable by then."""
 
     async def calls(self, asked: CallsAsked) -> list[CallRow]:
         """A page, and one more where there is one. Raises a `SidegateError` of 503 where it takes too long."""
@@ -40,8 +40,8 @@ class Books(Protocol):
 class StoredBooks:
     """Of a ledger in a store, past its writer."""
 
-    def __init__(self, url: str) -> None:
-        self._asking = Asking(url, "records")
+    def __init__(self, url: str, ledger: Ledger) -> None:
+        self._asking = Asking(url, "records", ledger)
 
     async def calls(self, asked: CallsAsked) -> list[CallRow]:
         return await self._asking.ask(partial(records.calls, asked=asked))
@@ -93,4 +93,4 @@ def _fits(row: CallRow, asked: CallsAsked) -> bool:
 
 def open_books(url: str, ledger: Ledger) -> Books:
     """Those of the ledger a URL means, which `open_ledger` has found right. Nothing is opened before a question."""
-    return MemoryBooks(ledger) if isinstance(ledger, NullLedger) else StoredBooks(url)
+    return MemoryBooks(ledger) if isinstance(ledger, NullLedger) else StoredBooks(url, ledger)

@@ -10,13 +10,14 @@ from sidegate.ledger.asking import PATIENCE_SECONDS as PATIENCE_SECONDS
 from sidegate.ledger.asking import Asking, asked
 from sidegate.ledger.report import Report, run
 from sidegate.ledger.report_query import Query
+from sidegate.ledger.store import Ledger
 
 
 class Reporter:
     """Reports for a running gateway: a thread of its own, so that nobody who asks for one call waits for them."""
 
-    def __init__(self, url: str) -> None:
-        self._asking = Asking(url, "usage")
+    def __init__(self, url: str, ledger: Ledger) -> None:
+        self._asking = Asking(url, "usage", ledger)
 
     async def report(self, query: Query) -> Report:
         """Raises a 503 where it takes too long, too many ask, or the ledger cannot be read."""
