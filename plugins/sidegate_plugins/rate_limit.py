@@ -188,6 +188,7 @@ class RateLimit(Plugin[Settings]):
         began = self.host.clock.monotonic()
         while True:
             grants = await self.host.rates.take(claims)
+            assert len(grants) == len(claims)
             standings = list(map(Standing, counts, claims, grants))
             short: list[Standing] = []
             for standing in standings:
