@@ -15,8 +15,10 @@ from sidegate.ledger.work import Reservation, Settlement, Work
 
 PIECE = 8
 """Calls that are written before the writer steps aside: a fraction of a millisecond's work."""
-PIECES = 16
-"""A long batch is written in so many pieces, and not in ever more: there a call waits for the others in any case."""
+LONG = 100
+"""Of a batch of so many calls and more, many are under way."""
+LONG_PIECE = 32
+"""Of those: a call waits for the others in any case, and each change of threads costs both of them."""
 
 
 def step_aside(hurried: bool) -> None:
@@ -81,7 +83,7 @@ def _pieces(batch: Sequence[Work]) -> Iterator[Sequence[Work]]:
     if not any(isinstance(work, Reservation) for work in batch):
         # A call opens nothing more once it has ended.
         batch = sorted(batch, key=attrgetter("opens"), reverse=True)
-    size = max(PIECE, len(batch) // PIECES)
+    size = PIECE if len(batch) < LONG else LONG_PIECE
     for _, run in groupby(batch, key=type):
         some = list(run)
         yield from (some[at : at + size] for at in range(0, len(some), size))
