@@ -26,6 +26,8 @@ IN_FLIGHT = "in_flight"
 """The ending of what is reserved and not settled: none yet."""
 
 _UNTOLD = Usage()
+_WORDS = {ending: ending.value for ending in Ending}
+"""Looked up here: `value` of an enumeration is a property of Python's, and takes ten times as many steps."""
 
 Row = TypeVar("Row", CallRow, AttemptRow)
 
@@ -79,10 +81,10 @@ def _begun(call: Call) -> CallRow:
         dialect=call.dialect,
         delivery=call.delivery,
         caller=_text(caller.name),
-        key_id=_optional(caller.key_id),
-        team=_optional(caller.team),
-        tags=tuple(map(_text, caller.tags)),
-        end_user=_optional(call.end_user),
+        key_id=caller.key_id and _text(caller.key_id),
+        team=caller.team and _text(caller.team),
+        tags=tuple(map(_text, caller.tags)) if caller.tags else (),
+        end_user=call.end_user and _text(call.end_user),
         model_asked=_text(call.model),
         status=0,
         ending=IN_FLIGHT,
@@ -107,15 +109,16 @@ def _tried(call: Call, attempt: Attempt) -> AttemptRow:
 def _call_row(call: Call, reply: Reply, seconds: float, now: datetime | None) -> CallRow:
     attempts, error, first_token = call.attempts, reply.error, call.notes.first_token
     last = attempts[-1] if attempts else None
+    served = reply.model or (last.model if last else None)
     usage, cost = _total(attempts)
     return replace(
         _counted(_begun(call), usage),
-        model_served=_optional(reply.model or (last.model if last else None)),
+        model_served=served and _text(served),
         provider=last.provider if last else None,
         status=reply.status,
-        ending=reply.ending.value,
-        error=None if error is None else _optional(error.code),
-        plugin=None if error is None else _optional(error.plugin),
+        ending=_WORDS[reply.ending],
+        error=None if error is None else error.code and _text(error.code),
+        plugin=None if error is None else error.plugin and _text(error.plugin),
         cost_nano_usd=cost,
         state=_state(attempts),
         first_token=None if first_token is None else max(0.0, first_token - call.started),
@@ -128,11 +131,11 @@ def _attempt_row(call: Call, attempt: Attempt) -> AttemptRow:
     started, first_token = attempt.started, attempt.first_token
     return replace(
         _counted(_tried(call, attempt), attempt.usage or _UNTOLD),
-        model=_optional(attempt.model),
-        provider_id=_optional(attempt.provider_id),
+        model=attempt.model and _text(attempt.model),
+        provider_id=attempt.provider_id and _text(attempt.provider_id),
         status=attempt.status,
-        ending=(attempt.ending or Ending.FAILED).value,
-        error=_optional(attempt.error),
+        ending=_WORDS[attempt.ending or Ending.FAILED],
+        error=attempt.error and _text(attempt.error),
         finish=attempt.finish,
         committed=attempt.committed,
         rates=attempt.tags.get(RATES),
@@ -168,9 +171,9 @@ def _state(attempts: list[Attempt]) -> State:
 def _total(attempts: list[Attempt]) -> tuple[Usage, int | None]:
     """Tokens and cost. Input and output are known only where they are known of all; of the finer kinds, what providers
     told."""
+    if len(attempts) == 1:
+        return attempts[0].usage or _UNTOLD, attempts[0].cost
     known = [attempt.usage or _UNTOLD for attempt in attempts]
-    if len(known) == 1:
-        return known[0], attempts[0].cost
     usage = Usage(
         _sum(usage.input_tokens for usage in known),
         _sum(usage.output_tokens for usage in known),
@@ -203,7 +206,3 @@ def _text(value: str) -> str:
     if value.isascii() and len(value) <= MAX_TEXT:
         return value
     return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
-
-
-def _optional(value: str | None) -> str | None:
-    return None if value is None else _text(value)
