@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from sidegate.telemetry.tally import Counts, Spreads
+from sidegate.telemetry.tally import TOGETHER, Counts, Spreads
 
 BOUNDS = (0.001, 0.25, 1.0, 40.96)
 LABELS = ("operation", "model")
@@ -30,6 +30,20 @@ def test_a_spread_is_told_as_a_histogram(seen: list[tuple[tuple[str, str], float
     for labels, value in seen:
         spreads.child(*labels).observe(value)
         histogram.labels(*labels).observe(value)
+    assert told(ours) == told(theirs)
+
+
+@given(st.lists(values), st.lists(values))
+def test_what_waits_and_what_was_put_into_buckets_is_told_as_one(before: list[float], after: list[float]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    spreads = Spreads("took_seconds", "How long.", LABELS, BOUNDS, ours)
+    histogram = Histogram("took_seconds", "How long.", LABELS, buckets=BOUNDS, registry=theirs)
+    for value in (*before, *[0.25, 0.5] * TOGETHER, *after):
+        spreads.child("chat", "gpt").observe(value)
+        histogram.labels("chat", "gpt").observe(value)
+    assert told(ours) == told(ours) == told(theirs)
+    spreads.child("chat", "gpt").observe(1.0)
+    histogram.labels("chat", "gpt").observe(1.0)
     assert told(ours) == told(theirs)
 
 

@@ -6,7 +6,7 @@ call there are some twenty numbers, all written by the event loop's thread.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -14,6 +14,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+TOGETHER = 100
+"""Values that are put into buckets at a time."""
 
 
 class Count:
@@ -26,18 +29,41 @@ class Count:
 
 
 class Spread:
-    """How often a value fell below each bound, and the sum of them."""
+    """How often a value fell below each bound, and the sum of them.
 
-    __slots__ = ("_bounds", "counts", "sum")
+    Values wait until there are some, and are put into their buckets together: one by one takes twice as many steps.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_fresh", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
+        self._counts = [0] * (len(bounds) + 1)
+        self._fresh: list[float] = []
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+        fresh = self._fresh
+        fresh.append(value)
+        if len(fresh) >= TOGETHER:
+            self._sort()
+
+    @property
+    def counts(self) -> list[int]:
+        """By bucket, the last of which has no bound."""
+        self._sort()
+        return self._counts
+
+    def _sort(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        fresh.sort()
+        below = 0
+        for bucket, bound in enumerate(self._bounds):
+            up_to = bisect_right(fresh, bound, below)
+            self._counts[bucket] += up_to - below
+            below = up_to
+        self._counts[-1] += len(fresh) - below
 
 
 class Counts(Collector):
