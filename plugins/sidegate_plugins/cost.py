@@ -147,12 +147,12 @@ class Cost(Plugin[Settings]):
         return self._own(provider, model) or self.host.prices.find(provider, model, at)
 
     def _rates(self, attempt: Attempt) -> Rates | None:
-        names = [name for name in (attempt.target, attempt.model) if name]
+        names = (attempt.target, attempt.model)
         for name in names:
-            if (own := self._own(attempt.provider, name)) is not None:
+            if name and (own := self._own(attempt.provider, name)) is not None:
                 return own
         for name in names:
-            if (listed := self.host.prices.find(attempt.provider, name, attempt.started_at)) is not None:
+            if name and (listed := self.host.prices.find(attempt.provider, name, attempt.started_at)) is not None:
                 return listed
         return None
 
@@ -174,10 +174,10 @@ class Cost(Plugin[Settings]):
 
     def _spent(self, call: Call) -> tuple[int | None, int | None, int | None]:
         """Cost, input and output so far, of all attempts: what the ledger will say."""
-        bills = [billed(call, attempt) for attempt in call.attempts]
-        if len(bills) == 1:
-            usage, cost = bills[0]
+        if len(call.attempts) == 1:
+            usage, cost = billed(call, call.attempts[0])
             return cost, usage.input_tokens, usage.output_tokens
+        bills = [billed(call, attempt) for attempt in call.attempts]
         return (
             _sum([cost for _, cost in bills]),
             _sum([usage.input_tokens for usage, _ in bills]),

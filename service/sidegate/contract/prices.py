@@ -38,11 +38,13 @@ class Rates(Struct, frozen=True, omit_defaults=True):
 
     def applied(self, usage: Usage) -> Rates:
         """What counts for this usage, by the length of its input: the base or one tier, and no further tiers."""
+        if not self.tiers:
+            return self
         inputs = usage.input_tokens or 0
         for tier in reversed(self.tiers):
             if inputs > tier.above:
                 return tier
-        return replace(self, tiers=()) if self.tiers else self
+        return replace(self, tiers=())
 
     def cost(self, usage: Usage) -> int | None:
         """Nano-USD, a half rounded up, once; `None` where the input or the output is unknown."""

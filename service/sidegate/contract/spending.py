@@ -28,6 +28,7 @@ BYTES_PER_TOKEN = 4
 _UNTOLD = Usage()
 _NO_COUNTS = (None,) * 7
 _UNREACHED = frozenset((ConnectError.code, "connect_timeout"))
+_COMPLETE = Ending.COMPLETE
 
 
 def billed(call: Call, attempt: Attempt) -> tuple[Usage, int | None]:
@@ -78,7 +79,7 @@ def spent(attempt: Attempt, operation: str) -> Usage:
 
 
 def _output(attempt: Attempt, operation: str, reported: int | None) -> int | None:
-    over = attempt.ending is Ending.COMPLETE or attempt.finish is not None
+    over = attempt.ending is _COMPLETE or attempt.finish is not None
     if operation == "embeddings":
         return reported or 0
     if reported is None:

@@ -26,6 +26,7 @@ OWN_TIME = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5
 STORE_TIME = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+_COMPLETE = Ending.COMPLETE
 _CALL = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
 _ERRORS = frozenset(
     {
@@ -166,7 +167,7 @@ class Metrics:
 
     def _tried(self, attempt: Attempt) -> None:
         """A provider may say any code: only the gateway's own words become labels, the rest is its ending."""
-        if attempt.ending is Ending.COMPLETE:
+        if attempt.ending is _COMPLETE:
             self._attempts.child(attempt.provider, "").value += 1
             return
         ending = attempt.ending.value if attempt.ending is not None else "failed"
