@@ -25,6 +25,7 @@ from sidegate.http.listening import renew
 from sidegate.http.tls import server_context
 from sidegate.testing import Exchange, Running, demo_config, gateway, scripted
 from tests.certificates import Authority
+from tests.local import listening_here
 from tests.relaying import DONE, ROLE, STOP, chat, delta, leads_to, until
 from tests.supervised import Supervised, supervised
 
@@ -252,6 +253,62 @@ async def test_a_reload_of_the_config_reads_them_too(shelf: Shelf, old: Authorit
         assert await met(running) == fingerprint(old.server)
         await running.gateway.reload("signal", lambda: loaded)
         assert await met(running) == fingerprint(new.server)
+
+
+# --- in the middle of it ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", range(4))
+@loops
+def test_a_renewal_that_is_cancelled_leaves_nothing_that_listens(
+    shelf: Shelf, new: Authority, turns: int, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def goes() -> None:
+        async with gateway(demo_config(listen={"port": 0, "tls": shelf.tls()})) as running:
+            shelf.put(new)
+            asking = asyncio.create_task(renewed(running))
+            await in_the_middle(turns)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert len(await met(running)) == 64, "it goes on, with one or the other"
+            assert listening_here() == 2
+        assert listening_here() == 0
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(goes())
+
+
+@pytest.mark.parametrize("turns", range(4))
+@loops
+def test_a_gateway_that_ends_during_a_renewal_leaves_nothing_that_listens(
+    shelf: Shelf, new: Authority, turns: int, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def goes() -> None:
+        async with gateway(demo_config(listen={"port": 0, "tls": shelf.tls(reload=0.01)})):
+            shelf.put(new)
+            await in_the_middle(turns)
+        assert listening_here() == 0
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(goes())
+
+
+async def in_the_middle(turns: int) -> None:
+    """Some turns of the loop after new certificates have been loaded and are about to be put to use."""
+    before = renewal.Renewal._loaded
+    loaded = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def load(self: renewal.Renewal) -> ssl.SSLContext:
+        made = before(self)
+        loop.call_soon_threadsafe(loaded.set)
+        return made
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(renewal.Renewal, "_loaded", load)
+        await loaded.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
 
 
 # --- what cannot be used ----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from sidegate.http import unix
 from sidegate.http.process import read_process
 from sidegate.settings.listeners import UnixSocket
 from sidegate.testing import demo_config, gateway, scripted
-from tests.local import answers, ask, folder, on, rights, through
+from tests.local import answers, ask, folder, listening_here, on, rights, through
 from tests.relaying import (
     A_PIECE,
     DONE,
@@ -102,18 +101,6 @@ async def test_tcp_and_a_socket_may_both_be_there_and_only_the_socket_tells_who_
 async def test_with_a_socket_alone_nothing_listens_on_tcp(place: Path) -> None:
     async with gateway(on(place / "gate", admin={"unix": {"path": str(place / "admin")}})):
         assert listening_here() == 0
-
-
-def listening_here() -> int:
-    """How many TCP sockets of this process listen."""
-    tables = [Path(f"/proc/self/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    rows = [line.split() for table in tables for line in table]
-    inodes = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
-    links = []
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            links.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sum(link in inodes for link in links)
 
 
 @both

@@ -97,11 +97,14 @@ class Site(web.BaseSite):
             self._watch = asyncio.create_task(self._renewed(self._renewal))
 
     async def stop(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-        for file in self._files:
-            file.remove()
-        await _close(*self._tcp, *self._local)
+        # A renewal under way ends first; cancelled half-way it would leave a server behind.
+        async with self._lock:
+            if self._watch is not None:
+                self._watch.cancel()
+            for file in self._files:
+                file.remove()
+            servers, self._tcp, self._local = [*self._tcp, *self._local], [], []
+            await _close(*servers)
         await super().stop()
 
     async def renew(self) -> None:
@@ -138,31 +141,32 @@ class Site(web.BaseSite):
         listener = self._listener
         if listener.tcp is not None:
             try:
-                made = await asyncio.get_running_loop().create_server(
-                    self._factory(), listener.host, listener.tcp, backlog=BACKLOG, **self._secured()
-                )
+                await self._serve_tcp(host=listener.host, port=listener.tcp, backlog=BACKLOG)
             except OSError as error:
                 reason = error.strerror or "cannot bind"
                 problem = f"cannot listen on {listener.host}:{listener.tcp}: {reason}"
                 raise ConfigError(self._place, problem) from error
-            self._tcp.append(made)
         if listener.unix is not None:
             self._files.append(unix.bind(listener.unix, f"{self._place}.unix"))
             await self._take_local(self._files[-1].socket)
 
     async def _take(self, queue: socket.socket) -> None:
         """Accept from a TCP socket that is bound."""
-        backlog = 1 if isinstance(queue, _Queue) else BACKLOG
-        loop = asyncio.get_running_loop()
-        self._tcp.append(await loop.create_server(self._factory(), sock=queue, backlog=backlog, **self._secured()))
+        await self._serve_tcp(sock=queue, backlog=1 if isinstance(queue, _Queue) else BACKLOG)
         queue.listen(BACKLOG)
+
+    async def _serve_tcp(self, **bound: Any) -> None:
+        loop = asyncio.get_running_loop()
+        made = await loop.create_server(self._factory(), start_serving=False, **bound, **self._secured())
+        await _serve(self._tcp, made)
 
     async def _take_local(self, queue: socket.socket) -> None:
         """The same of a Unix socket."""
         backlog = 1 if isinstance(queue, _Queue) else BACKLOG
         loop = asyncio.get_running_loop()
         factory = self._runner.local  # type: ignore[attr-defined]
-        self._local.append(await loop.create_unix_server(factory, sock=queue, backlog=backlog, **_KEEP_FILE))
+        made = await loop.create_unix_server(factory, sock=queue, backlog=backlog, start_serving=False, **_KEEP_FILE)
+        await _serve(self._local, made)
         queue.listen(BACKLOG)
 
     def _factory(self) -> Any:
@@ -182,6 +186,12 @@ class Site(web.BaseSite):
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
+async def _serve(servers: list[asyncio.Server], made: asyncio.Server) -> None:
+    """Among those to be closed before it accepts: whoever is cancelled here leaves nothing that listens."""
+    servers.append(made)
+    await made.start_serving()
+
+
 async def _close(*servers: asyncio.Server) -> None:
     """asyncio forgets connections it has accepted and not yet handed on when their server is closed, and their clients
     wait for ever: so it accepts no more first, and has a turn for those it has."""
@@ -189,9 +199,11 @@ async def _close(*servers: asyncio.Server) -> None:
     for server in servers:
         for each in server.sockets:
             loop.remove_reader(each.fileno())
-    await asyncio.sleep(0)
-    for server in servers:
-        server.close()
+    try:
+        await asyncio.sleep(0)
+    finally:
+        for server in servers:
+            server.close()
 
 
 def _path(server: asyncio.Server) -> str:
