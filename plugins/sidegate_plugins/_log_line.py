@@ -12,7 +12,11 @@ from sidegate.contract import Attempt, Call, Reply, Usage, billed
 def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     """The fields in the order they are written. Tokens and cost are of all attempts, as the ledger will have them."""
     attempts, notes, error = call.attempts, call.notes, reply.error
-    bills = [billed(call, attempt) for attempt in attempts]
+    bills, tries = [], []
+    for attempt in attempts:
+        bill = billed(call, attempt)
+        bills.append(bill)
+        tries.append(_attempt(attempt, bill[1], reply, now))
     total, cost = bills[0] if len(bills) == 1 else _total(bills)
     served = _served(attempts)
     started, first = call.started, notes.first_token
@@ -33,7 +37,7 @@ def line_of(call: Call, reply: Reply, now: float) -> dict[str, Any]:
     line["time_to_first_token"] = None if first is None else _rounded(first - started)
     line["duration"] = _rounded(now - started)
     line["tokens_per_second"] = _pace(bills[-1][0].output_tokens if bills else None, call, now)
-    line["attempts"] = [_attempt(attempt, bill[1], reply, now) for attempt, bill in zip(attempts, bills, strict=True)]
+    line["attempts"] = tries
     line["plugin_seconds"] = {name: floor(own * 1e6 + 0.5) / 1e6 for name, own in notes.plugin_seconds.items()}
     return line
 
