@@ -178,6 +178,46 @@ def test_never_more_than_a_burst_and_the_steady_pace(limit: int, period: float, 
             assert total <= limit * (1 + (at - let[first][0]) / period) * (1 + 1e-9)
 
 
+def test_what_has_drained_but_for_a_rounding_error_is_there_to_be_taken() -> None:
+    """1 of 7.3 s has drained after 7.3 s, and 6e-15 of it has not."""
+    clock = HandClock()
+    rates = LocalRates(clock)
+    for _ in range(100):
+        grant = taken(rates, "k", 1, 7.3, 1)
+        assert (grant.allowed, grant.remaining) == (True, 0)
+        assert not taken(rates, "k", 1, 7.3, 1).allowed
+        clock.pass_by(7.3)
+
+
+class RunningClock(HandClock):
+    """One that is a little later at each look, as real ones are."""
+
+    def monotonic(self) -> float:
+        self.pass_by(0.01)
+        return super().monotonic()
+
+
+@given(
+    claims=st.lists(
+        st.builds(RateClaim, st.sampled_from("abcd"), st.integers(1, 3), st.just(1.0), st.integers(0, 3)),
+        min_size=1,
+        max_size=6,
+    ),
+    max_keys=st.integers(1, 4),
+)
+def test_all_are_allowed_only_where_all_were_taken(claims: list[RateClaim], max_keys: int) -> None:
+    """Also where time goes on while it is looked, and a table that is full has room the next moment."""
+    rates = LocalRates(RunningClock(), max_keys)
+    for _ in range(4):
+        grants = rates.take_now(claims)
+        if not all(grant.allowed for grant in grants):
+            continue
+        for key in {(claim.key, claim.limit, claim.period) for claim in claims}:
+            of_it = [claim.amount for claim in claims if (claim.key, claim.limit, claim.period) == key]
+            assert sum(of_it) <= key[1]
+            assert not sum(of_it) or rates._buckets[key].level() > 0
+
+
 @given(
     max_keys=st.integers(1, 4),
     steps=st.lists(st.tuples(st.sampled_from("abcdefg"), st.floats(0, 70), st.integers(1, 3)), max_size=60),

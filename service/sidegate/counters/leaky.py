@@ -11,9 +11,13 @@ SLACK = 1e-6
 """Seconds added to `retry_after`, so that whoever comes back then is not refused by a rounding error."""
 
 
+ROUNDING = 1e-9
+"""Of a level: what drains by the fractions of seconds is never quite what it was."""
+
+
 def granted(claim: RateClaim, level: float) -> Grant:
     """`level` is what was taken and has not drained yet, this claim included."""
-    left = math.floor(claim.limit - level + 1e-9)
+    left = math.floor(claim.limit - level + ROUNDING)
     return Grant(True, claim.limit, left if left > 0 else 0, level * claim.period / claim.limit, 0.0)
 
 
@@ -31,9 +35,9 @@ def all_looked(claims: Sequence[RateClaim], levels: Sequence[float]) -> tuple[Gr
 def looked(claim: RateClaim, level: float) -> Grant:
     """What a claim finds at `level` while nothing is taken. More than the limit never has room: a period is said."""
     limit, period, amount = claim.limit, claim.period, claim.amount
-    left = max(0, math.floor(limit - level + 1e-9))
+    left = max(0, math.floor(limit - level + ROUNDING))
     reset = level * period / limit
-    if level + amount <= limit:
+    if level + amount <= limit + ROUNDING:
         return Grant(True, limit, left, reset, 0.0)
     if amount > limit:
         return Grant(False, limit, left, reset, period)

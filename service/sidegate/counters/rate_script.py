@@ -41,7 +41,7 @@ for i, key in ipairs(KEYS) do
   local limit, period = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
   levels[i] = level(key, limit, period, at)
   found[key] = (found[key] or levels[i]) + tonumber(ARGV[3 * i])
-  if found[key] > limit then short = 1 end
+  if found[key] > limit + 1e-9 then short = 1 end
 end
 if short == 0 then
   for i, key in ipairs(KEYS) do

@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from sidegate.contract.counters import Grant, RateClaim
 from sidegate.contract.host import Clock
-from sidegate.counters.leaky import SLACK, all_looked, check, granted
+from sidegate.counters.leaky import ROUNDING, SLACK, all_looked, check, granted
 
 _Key: TypeAlias = tuple[str, int, float]
 
@@ -57,7 +57,7 @@ class LocalRates:
             if bucket is None or not bucket.take(claim.amount):
                 for other, used in taken:
                     used.move(-other.amount)
-                return self._refused(claims)
+                return self._refused(claims, len(taken), full=bucket is None)
             taken.append((claim, bucket))
         for key, bucket in fresh.items():
             if bucket.level():
@@ -97,13 +97,21 @@ class LocalRates:
             fresh[key] = _Bucket(claim.limit, claim.period, self._timeline)
         return fresh[key]
 
-    def _refused(self, claims: Sequence[RateClaim]) -> tuple[Grant, ...]:
-        wait = self._until_room()
-        grants = all_looked(claims, [self.level(claim.key, claim.limit, claim.period) for claim in claims])
-        if wait <= 0:
+    def _refused(self, claims: Sequence[RateClaim], number: int, *, full: bool) -> tuple[Grant, ...]:
+        """What all find since the claim of this number was refused, be it that the table is full.
+
+        Nothing drains of those before it meanwhile, nor is forgotten: the refused one must not look as if it had room.
+        """
+        buckets = [self._buckets.get((claim.key, claim.limit, claim.period)) for claim in claims]
+        for bucket in buckets[number + 1 :]:
+            if bucket is not None and bucket not in buckets[: number + 1]:
+                bucket.take(0)
+        grants = all_looked(claims, [0.0 if bucket is None else bucket.level() for bucket in buckets])
+        if not full:
             return grants
-        full = [(claim.key, claim.limit, claim.period) not in self._buckets for claim in claims]
-        return tuple([Grant(False, g.limit, 0, wait, wait) if new else g for g, new in zip(grants, full, strict=True)])
+        wait = max(self._until_room(), SLACK)
+        found = zip(grants, buckets, strict=True)
+        return tuple([Grant(False, grant.limit, 0, wait, wait) if bucket is None else grant for grant, bucket in found])
 
     def level(self, key: str, limit: int, period: float) -> float:
         """What was taken and has not drained yet."""
@@ -157,7 +165,7 @@ class _Bucket(AsyncLimiter):
             raise ValueError("amount must not be negative")
         self._leak()
         level = self._level + amount
-        if level > self.max_rate:
+        if level > self.max_rate + ROUNDING:
             return False
         self._level = level
         return True
