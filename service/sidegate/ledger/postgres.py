@@ -35,6 +35,9 @@ PATIENCE_SECONDS = 4.0
 MARGIN_SECONDS = 1.0
 """After its patience a statement is ended by the server; so much later the connection is given up from here."""
 
+LOCK_PART = 0.75
+"""Of its patience a statement waits so long for a lock: were it all, a lock would be told as a server too slow."""
+
 _DEADLOCK = ("40001", "40P01")
 _LOCKED = ("55P03", "55006")
 """A lock is not to be had in time, an object is in use."""
@@ -45,7 +48,7 @@ _CLOSED = ("57P01", "57P02", "57P03", "25P03")
 # Calls are looked for by their keys: a plan that was made while a table was small, and kept, must not read all of it
 # when it is large. Nothing asked here is worth compiling.
 _SESSION = """SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),
-    set_config('statement_timeout', %(patience)s, false), set_config('lock_timeout', %(patience)s, false),
+    set_config('statement_timeout', %(patience)s, false), set_config('lock_timeout', %(lock)s, false),
     set_config('idle_in_transaction_session_timeout', '5000', false),
     set_config('TimeZone', 'UTC', false),
     set_config('default_transaction_isolation', 'read committed', false),
@@ -186,7 +189,8 @@ class PostgresDatabase:
         connection.bounded = self.bounded
         try:
             with self.failing():
-                connection.execute(_SESSION, {"patience": str(int(self._patience * 1000))})
+                patience = self._patience * 1000
+                connection.execute(_SESSION, {"patience": str(int(patience)), "lock": str(int(patience * LOCK_PART))})
                 if not self._any_schema:
                     check(connection, self.place)
         except BaseException:
