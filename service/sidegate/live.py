@@ -60,7 +60,8 @@ class LiveCall:
     def ended(self) -> asyncio.Future[None]:
         """Resolved when the onion has ended and the settlement is on its way. Its owner's own: one that is cancelled
         is nobody else's."""
-        reader = asyncio.get_running_loop().create_future()
+        assert self.task is not None
+        reader = self.task.get_loop().create_future()
         if self._over:
             reader.set_result(None)
         else:

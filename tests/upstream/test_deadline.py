@@ -59,7 +59,9 @@ class Loop:
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     made = Loop()
     at_hand = SimpleNamespace(
-        get_running_loop=lambda: made, current_task=asyncio.current_task, CancelledError=asyncio.CancelledError
+        get_running_loop=lambda: made,
+        current_task=lambda loop: asyncio.current_task(),
+        CancelledError=asyncio.CancelledError,
     )
     monkeypatch.setattr(deadline_module, "asyncio", at_hand)
     return made

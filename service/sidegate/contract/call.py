@@ -77,7 +77,9 @@ class Notes(Struct):
     def context_here(self) -> Context | None:
         """For steps of the call that the core does outside of its task. `None` in a task that a plugin has made: only
         that knows its own."""
-        return self.context if asyncio.current_task() is self.task else None
+        if self.task is None or asyncio.current_task(self.task.get_loop()) is not self.task:
+            return None
+        return self.context
 
 
 class Call:

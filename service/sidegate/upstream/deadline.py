@@ -68,23 +68,25 @@ class Deadline:
 
     def __init__(self, timeouts: Timeouts, gone: float = 0.0, dial: Dial | None = None) -> None:
         self._timeouts = timeouts
-        self._loop = loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
+        """That of its task."""
         self._end = loop.time() + timeouts.total - gone
         self._limit = timeouts.first_token
         self._dial = dial
-        self._task = asyncio.current_task()
+        # Told the loop, it does not ask for it: a system call each time.
+        self._task = asyncio.current_task(loop)
 
     def wait(self, phase: str, seconds: float) -> None:
         """The provider is waited for: for `seconds` at most, in this phase."""
         self._phase, self._limit = phase, seconds
-        self._due = self._until = self._loop.time() + seconds
+        self._due = self._until = self.loop.time() + seconds
         if self._due < self._when:
             self._disarm()
             self._arm()
 
     def again(self) -> None:
         """Wait for the same phase as before, anew."""
-        self._due = self._loop.time() + self._limit
+        self._due = self.loop.time() + self._limit
 
     def resume(self) -> None:
         """Wait on for the same phase, no longer than it had."""
@@ -112,7 +114,7 @@ class Deadline:
 
     def check(self) -> None:
         """What it was armed for has come: fire, or be armed anew for what it has moved to."""
-        now = self._loop.time()
+        now = self.loop.time()
         if now >= self._end:
             self._fire("total", self._timeouts.total)
         elif self._due and now >= self._due:
@@ -122,15 +124,15 @@ class Deadline:
             self._arm()
 
     def _arm(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         when = self._due or now + self._limit
         if when > self._end:
             when = self._end
         self._when = when
         if self._dial is not None and when - now >= FAR_SECONDS:
-            self._beside = self._dial.put(self, when, self._loop)
+            self._beside = self._dial.put(self, when, self.loop)
         else:
-            self._handle = self._loop.call_at(when, self.check)
+            self._handle = self.loop.call_at(when, self.check)
 
     def _disarm(self) -> None:
         if self._beside is not None:

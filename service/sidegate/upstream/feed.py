@@ -44,7 +44,7 @@ class Feed:
         self._attempt = attempt
         self._idle = idle
         self._context = context
-        self._loop = asyncio.get_running_loop()
+        self._loop = deadline.loop
         self._began = False
         self._take: Take | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -69,7 +69,7 @@ class Feed:
         response = self._response
         if not self._began or response.inflates:
             return
-        self._take, self._task = take, asyncio.current_task()
+        self._take, self._task = take, asyncio.current_task(self._loop)
         more = True
         while more:
             while piece := response.taken():
@@ -115,7 +115,7 @@ class Feed:
 
     def _begun(self, rest: Coroutine[Any, Any, bool]) -> bool:
         """Do as much as can be done without waiting. Whether that was all."""
-        if self._task is None or self._context is None or asyncio.current_task() is not None:
+        if self._task is None or self._context is None or asyncio.current_task(self._loop) is not None:
             self._stopped = rest
             return False
         asyncio.tasks._enter_task(self._loop, self._task)
