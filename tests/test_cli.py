@@ -99,6 +99,10 @@ providers
   openai  openai  https://api.openai.com/v1   key: set
   local   openai  http://127.0.0.1:11434/v1  key: none
 
+other settings
+  providers.openai.headers.x-auth-token  ***
+  providers.openai.headers.x-team        ***
+
 warnings
   providers.local: has no api_key; calls are sent without one
 """
@@ -206,6 +210,36 @@ def test_explain_shows_what_a_config_comes_to(run: Callable[..., Ran], config: C
     expected = EXPLAINED.format(base=Path(path).parent)
     assert ran.out.split()[2:] == expected.split()
     assert max(len(line) for line in ran.out.splitlines() if path not in line) <= 110
+
+
+def test_explain_shows_what_is_set_besides(run: Callable[..., Ran], config: Callable[[str], str]) -> None:
+    more = """
+jobs: {}
+counters: {url: "redis://user:hunter2-counters@redis.example/0", timeout: 0.2}
+listen: {port: 8090, cors: {origins: [https://app.example.com]}}
+server: {drain: 3}
+"""
+    routed = "{name: all, pipeline: main, default_model: gpt, timeouts: {total: 90}}"
+    changed = CONFIG.replace("{name: all, pipeline: main}", routed).replace(
+        "11434/v1}", "11434/v1, completions: false}"
+    )
+    path = config(changed + more)
+    ran = run("explain", path)
+    assert (ran.code, ran.err) == (0, "")
+    section = ran.out[ran.out.index("other settings") : ran.out.index("warnings")]
+    assert [line.split(maxsplit=1) for line in section.splitlines()[1:-1]] == [
+        ["listen.cors.origins", '["https://app.example.com"]'],
+        ["server.drain", "3.0"],
+        ["counters.url", '"redis://***@redis.example/0"'],
+        ["counters.timeout", "0.2"],
+        ["jobs", "{}"],
+        ["providers.openai.headers.x-auth-token", "***"],
+        ["providers.openai.headers.x-team", "***"],
+        ["providers.local.completions", "false"],
+        ["routes.all.timeouts.total", "90.0"],
+        ["routes.all.default_model", "gpt"],
+    ]
+    assert json.loads(run("explain", "--json", path).out)["settings"]["jobs"] == {}
 
 
 def test_explain_speaks_json(run: Callable[..., Ran], config: Callable[[str], str]) -> None:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from sidegate.commands.explain import explain, lines
+from sidegate.commands.explain import explain
+from sidegate.commands.explain_lines import lines
 from sidegate.config import ConfigErrors, Loaded, read_mapping
 from sidegate.settings import Choice, Target, as_choice
 

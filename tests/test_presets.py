@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sidegate.commands.explain import explain, lines
+from sidegate.commands.explain import explain
+from sidegate.commands.explain_lines import lines
 from sidegate.config import ConfigErrors, Loaded, read_mapping
 from sidegate.config.completion import _VENDORS
 from sidegate.presets import PRESETS

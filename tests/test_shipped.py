@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import types
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,8 @@ import yaml
 import sidegate.contract
 import sidegate.testing
 from sidegate.commands.check import made
+from sidegate.commands.explain import explain
+from sidegate.commands.explain_lines import QUIRKS, lines
 from sidegate.contract import Plugin
 from sidegate.contract.allowance import Allowance
 from sidegate.loader import lets_in
@@ -97,6 +101,28 @@ def test_every_config_loads_and_its_plugins_can_be_made(path: Path, monkeypatch:
     loaded, plugins = made(path)
     assert set(plugins) == set(loaded.settings.pipelines)
     assert loaded.settings.models
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_explain_tells_all_that_a_config_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in re.findall(r"\$\{(\w+)", path.read_text()):
+        monkeypatch.setenv(name, "a-value-that-is-long-enough")
+    explained = explain(*made(path))
+    told = "".join("".join(lines(explained)).split())
+    for section, said in explained["settings"].items():
+        if section != "pipelines":  # whose plugins tell every setting
+            assert [value for value in values(said) if "".join(value.split()) not in told] == [], section
+
+
+def values(said: Any) -> Iterator[str]:
+    """What stands in plain data, as JSON writes it, but for secrets and what a provider's vendor has brought."""
+    if isinstance(said, dict):
+        said = [item for name, item in said.items() if name not in QUIRKS]
+    if isinstance(said, list):
+        for item in said:
+            yield from values(item)
+    elif said != "***":
+        yield json.dumps(said).strip('"')
 
 
 @pytest.mark.parametrize("path", DEFAULTS, ids=[path.stem for path in DEFAULTS])

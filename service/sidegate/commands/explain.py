@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sidegate.commands.check import made
-from sidegate.commands.table import table
+from sidegate.commands.explain_lines import QUIRKS, lines
 from sidegate.config import Loaded, mask
 from sidegate.loader import LoadedPipeline, Plugins
 from sidegate.settings import Choice, Listener, Provider, Target, as_choice
 from sidegate.shown import plugin as shown_plugin
 from sidegate.shown import plugin_secrets
+from sidegate.shown import settings as shown_settings
 
 
 def run(path: Path, as_json: bool) -> int:
@@ -51,6 +52,7 @@ def explain(loaded: Loaded, plugins: Plugins) -> dict[str, Any]:
         "pipelines": {name: _pipeline(pipeline, secrets) for name, pipeline in plugins.items()},
         "models": {name: _targets(name, targets) for name, targets in settings.models.items()},
         "providers": {name: _provider(provider, secrets) for name, provider in settings.providers.items()},
+        "settings": shown_settings(settings, secrets, defaults=False),
         "warnings": list(loaded.warnings),
     }
 
@@ -93,7 +95,7 @@ def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
         "dialect": provider.dialect,
         "base_url": mask(provider.base_url, secrets),
         "key": _keys(len(provider.keys)),
-        **{name: getattr(provider, name) for name in _QUIRKS},
+        **{name: getattr(provider, name) for name in QUIRKS},
         "headers": mask(provider.headers, secrets),
         "timeouts": msgspec.to_builtins(provider.timeouts),
         "retry": msgspec.to_builtins(provider.retry),
@@ -103,93 +105,5 @@ def _provider(provider: Provider, secrets: Collection[str]) -> dict[str, Any]:
     }
 
 
-_QUIRKS = (
-    "key_header",
-    "key_scheme",
-    "api_version",
-    "deployment_paths",
-    "responses",
-    "completions",
-    "embeddings",
-    "max_tokens_field",
-    "stream_usage",
-    "developer_role",
-    "renamed_fields",
-    "system",
-)
-"""Settings by which hosts of one dialect differ; a preset brings them."""
-
-
 def _keys(count: int) -> str:
     return "none" if not count else "set" if count == 1 else f"{count} keys"
-
-
-# --- for people -------------------------------------------------------------------------------------------------------
-
-
-def lines(explained: dict[str, Any]) -> Iterable[str]:
-    """What `explain` gave, line by line."""
-    heads = [(name, explained[name] or "none") for name in ("config", "listen", "admin", "state", "ledger")]
-    yield from table(heads, indent="")
-    for route in explained["routes"]:
-        operations = ", ".join(route["operations"] or ["all operations"])
-        yield ""
-        yield f"route {route['name']}: {route['prefix'] or '/'} ({operations}) -> pipeline {route['pipeline']}"
-        yield f"  when the client leaves: {route['on_disconnect']}"
-        yield from _plugin_lines(explained["pipelines"][route["pipeline"]])
-    yield from _section("models", [(name, "->", _led(targets)) for name, targets in explained["models"].items()])
-    yield from _section("providers", [_provider_row(name, item) for name, item in explained["providers"].items()])
-    presets = [_preset_row(name, item) for name, item in explained["providers"].items() if item["preset"]]
-    yield from _section("presets", presets)
-    yield from _section("warnings", [(warning,) for warning in explained["warnings"]])
-
-
-def _plugin_lines(pipeline: dict[str, Any]) -> Iterable[str]:
-    if not pipeline["plugins"] and not pipeline["attempt"]:
-        yield "  no plugins"
-    yield from table(_plugin_rows(pipeline["plugins"]))
-    if pipeline["attempt"]:
-        yield "  for each attempt"
-        yield from table(_plugin_rows(pipeline["attempt"]), indent="    ")
-
-
-def _plugin_rows(plugins: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [
-        (f"{number}.", plugin["name"], plugin["kind"], _said(plugin["settings"]))
-        for number, plugin in enumerate(plugins, 1)
-    ]
-
-
-def _said(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {_value(value)}" for name, value in settings.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str) and value and value.isprintable() and not set(value) & set(" ,:'\"{}[]"):
-        return value
-    return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
-
-
-def _led(targets: Sequence[dict[str, Any]]) -> str:
-    said = [f"{target['provider']} {target['model'] or '(the name asked for)'}" for target in targets]
-    if not any("weight" in target for target in targets):
-        return ", then ".join(said)
-    return ", or ".join(f"{text} (weight {target['weight']})" for text, target in zip(said, targets, strict=True))
-
-
-def _provider_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
-    return name, provider["dialect"], provider["base_url"] or "-", f"key: {provider['key']}"
-
-
-def _preset_row(name: str, provider: dict[str, Any]) -> tuple[str, ...]:
-    """What a preset has brought, or the config has said instead, besides dialect and URL."""
-    usual = Provider(dialect=provider["dialect"])
-    differs = {field: provider[field] for field in _QUIRKS if provider[field] != getattr(usual, field)}
-    return name, provider["preset"], _said(differs) or "-"
-
-
-def _section(title: str, rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
-    if rows:
-        yield ""
-        yield title
-        yield from table(rows)

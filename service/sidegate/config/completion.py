@@ -31,7 +31,7 @@ def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
     state = (base / settings.state).resolve()
     off = {name for name, provider in settings.providers.items() if provider.optional and not provider.keys}
     warnings += [f"providers.{name}: is off: it has no key" for name in sorted(off)]
-    providers = {name: _with_url(provider) for name, provider in settings.providers.items() if name not in off}
+    providers = {name: with_vendor(provider) for name, provider in settings.providers.items() if name not in off}
     return replace(
         settings,
         listen=_with_paths(settings.listen, base),
@@ -54,7 +54,8 @@ def _with_paths(listener: L, base: Path) -> L:
     return replace(listener, tls=tls, unix=unix)
 
 
-def _with_url(provider: Provider) -> Provider:
+def with_vendor(provider: Provider) -> Provider:
+    """What a provider leaves out as its vendor has it."""
     url = provider.base_url.rstrip("/") or _VENDORS.get(provider.dialect, "")
     if provider.dialect == "gemini" and not _VERSION.search(url):
         url += "/v1beta"
