@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -291,6 +293,29 @@ def test_a_gateway_that_ends_during_a_renewal_leaves_nothing_that_listens(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(goes())
+
+
+async def test_a_gateway_that_ends_does_not_wait_for_certificates_that_are_slow_to_read(
+    shelf: Shelf, new: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, go_on = threading.Event(), threading.Event()
+    before = renewal.Renewal._loaded
+
+    def load(self: renewal.Renewal) -> ssl.SSLContext:
+        reads.set()
+        go_on.wait(20)
+        return before(self)
+
+    try:
+        async with gateway(demo_config(listen={"port": 0, "tls": shelf.tls(reload=0.01)})):
+            monkeypatch.setattr(renewal.Renewal, "_loaded", load)
+            shelf.put(new)
+            assert await asyncio.to_thread(reads.wait, 20)
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        assert listening_here() == 0
+    finally:
+        go_on.set()
 
 
 async def in_the_middle(turns: int) -> None:

@@ -44,6 +44,7 @@ class Site(web.BaseSite):
     """One listener. TLS is agreed on within the time that headers have."""
 
     __slots__ = (
+        "_changing",
         "_files",
         "_given",
         "_handshake",
@@ -79,6 +80,9 @@ class Site(web.BaseSite):
         self._files: list[unix.UnixListening] = []
         self._watch: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        """Held by a renewal, from the reading of its files on."""
+        self._changing = asyncio.Lock()
+        """Held while servers are replaced or ended."""
 
     @property
     def name(self) -> str:
@@ -97,12 +101,12 @@ class Site(web.BaseSite):
             self._watch = asyncio.create_task(self._renewed(self._renewal))
 
     async def stop(self) -> None:
-        # A renewal under way ends first; cancelled half-way it would leave a server behind.
-        async with self._lock:
-            if self._watch is not None:
-                self._watch.cancel()
-            for file in self._files:
-                file.remove()
+        if self._watch is not None:
+            self._watch.cancel()
+        for file in self._files:
+            file.remove()
+        # Files that are slow to read are not waited for; half of the servers replaced are.
+        async with self._changing:
             servers, self._tcp, self._local = [*self._tcp, *self._local], [], []
             await _close(*servers)
         await super().stop()
@@ -116,16 +120,17 @@ class Site(web.BaseSite):
 
     async def _replace(self) -> None:
         """A new server for each queue, then an end to the old ones."""
-        old, self._tcp = self._tcp, []
-        kind = _Queue if self._given else socket.socket
-        try:
-            for queue in [queue for server in old for queue in server.sockets]:
-                await self._take(kind(fileno=os.dup(queue.fileno())))
-        except BaseException:
-            old, self._tcp = self._tcp, old
-            raise
-        finally:
-            await _close(*old)
+        async with self._changing:
+            old, self._tcp = self._tcp, []
+            kind = _Queue if self._given else socket.socket
+            try:
+                for queue in [queue for server in old for queue in server.sockets]:
+                    await self._take(kind(fileno=os.dup(queue.fileno())))
+            except BaseException:
+                old, self._tcp = self._tcp, old
+                raise
+            finally:
+                await _close(*old)
 
     async def _renewed(self, renewal: Renewal) -> None:
         while True:
