@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from sidegate import cli
-from sidegate.commands.explain_table import lines, time
+from sidegate.commands.explain_call_lines import lines, time
 from tests.admin.ground import KEY, Desk, administered, config
 from tests.admin.test_calls import Looks, Refuses, use
 

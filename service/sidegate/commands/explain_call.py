@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from sidegate.commands.explain_table import lines
+from sidegate.commands.explain_call_lines import lines
 from sidegate.config import Loaded, read_config
 from sidegate.errors import ConfigError
 from sidegate.settings import Admin
