@@ -103,7 +103,8 @@ def test_every_config_loads_and_its_plugins_can_be_made(path: Path, monkeypatch:
     assert loaded.settings.models
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+@pytest.mark.usefixtures("acme_shout")
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "config")) for path in CONFIGS])
 def test_explain_tells_all_that_a_config_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in re.findall(r"\$\{(\w+)", path.read_text()):
         monkeypatch.setenv(name, "a-value-that-is-long-enough")
