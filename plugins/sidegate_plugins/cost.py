@@ -246,7 +246,7 @@ def _sum(values: list[int | None]) -> int | None:
 
 
 def _usd(nano: int | None) -> str:
-    return "unknown" if nano is None else f"{nano // NANO}.{nano % NANO:09d}"
+    return "unknown" if nano is None else f"{nano // NANO}.{str(nano % NANO).zfill(9)}"
 
 
 def _said(value: int | None) -> str:

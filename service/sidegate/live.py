@@ -133,7 +133,8 @@ class Live:
         self._calls[call.id] = live
         self._idle.clear()
         context = copy_context()
-        live.task = loop.create_task(self._run(live, handler), name=f"call {call.id}", context=context)
+        # uvloop's `create_task` names it twice.
+        live.task = asyncio.Task(self._run(live, handler), loop=loop, name=f"call {call.id}", context=context)
         call.notes.task, call.notes.context = live.task, context
         # Not a `finally` in the task: one that is cancelled before its first step never enters its body.
         live.task.add_done_callback(partial(self._end, live))

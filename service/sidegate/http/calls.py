@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from sidegate.contract.call import Asked, Call
-from sidegate.contract.ids import new_call_id
+from sidegate.contract.ids import CallIds
 from sidegate.contract.meaning import Request
 from sidegate.contract.plugin import Handler
 from sidegate.contract.timeouts import Patience, TimeoutChanges, asked_for
@@ -28,6 +28,7 @@ from sidegate.wire.body import check_duplicates, read_fields, value
 from sidegate.wire.dialect import Dialect, Envelope, Fields
 
 _LONGEST_MODEL = 512
+_IDS_AHEAD = 64
 
 Check = Callable[[web.Request, bool], SidegateError | None]
 """Of a request, and whether it wants a stream: what is wrong with that."""
@@ -64,6 +65,7 @@ class CallEndpoint:
         self._route = route
         self._dialect = dialect
         self._sink = sink
+        self._ids = CallIds(_IDS_AHEAD)
         self._always_usage = dialect.name == "openai.responses" or not dialect.name.startswith("openai.")
         self.voice: Voice = voice or dialect
         self.exchange = Exchange(service, route, handler, self.voice)
@@ -89,7 +91,7 @@ class CallEndpoint:
         self, request: web.Request, asked: Asked, model: str, stream: bool
     ) -> tuple[Call, StreamOutlet | BufferOutlet, StreamSink | None]:
         now = self._service.clock.now()
-        call_id = new_call_id(now)
+        call_id = self._ids.new(now)
         outlet, sink = self._outlet(request, call_id, asked, model, stream, now)
         call = self._call(call_id, asked, model, "stream" if stream else "buffered", outlet, now)
         if self._route.timeouts is not None or asked.timeouts is not None:

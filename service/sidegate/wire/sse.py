@@ -15,8 +15,10 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _CLOSING = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_CR = 13
 _LF = 10
+
+CR = 13
+"""To be looked for in bytes as a number: `in` takes whatever it is given for one first, and makes an error of bytes."""
 
 Row = Callable[[bytes, int], int]
 """Where the row of events ends that begins at a place of some bytes: at that place itself, where there is none."""
@@ -48,7 +50,7 @@ class Splitter:
             data = self._begin(data)
             if not self._begun:
                 return []
-        if not self._returns and b"\r" in data:
+        if not self._returns and CR in data:
             self._returns = True
         rest = self._rest
         if not rest:
@@ -91,7 +93,7 @@ class Splitter:
                 else:
                     end = data.find(b"\n\n", start) + 2
                     event = data[start:end]
-                    if event[0] > _CR and b"\r" not in event:
+                    if event[0] > CR and CR not in event:
                         yield event
                     else:
                         yield from self.feed(event)
@@ -102,7 +104,7 @@ class Splitter:
 
     def _is_plain(self, data: bytes) -> bool:
         """Whether rows may be looked for in what is here with `data`: events end in it, by LF alone."""
-        if self._failed or self._returns or len(self._rest) + len(data) > self._max or b"\n\n" not in data:
+        if self._failed or self._returns or len(self._rest) + len(data) > self._max or data.find(b"\n\n") < 0:
             return False
         if not self._begun:
             self._begun = not self._rest and data[0] != _BOM[0]
@@ -133,7 +135,7 @@ class Splitter:
     def _is_one_of_crlf(self, data: bytes) -> bool:
         """The same of an event of one line that ends with CRLF, as Google's do."""
         last = len(data) - 4
-        if not 0 < last <= self._max - 4 or data[0] <= _CR:
+        if not 0 < last <= self._max - 4 or data[0] <= CR:
             return False
         return data.find(b"\n") == last + 1 and data.find(b"\r") == last and data.endswith(b"\r\n\r\n")
 
@@ -151,13 +153,13 @@ class Splitter:
         scanned = max(scanned, start)
         while (end := self._end(data, scanned)) >= 0:
             event = data[start:end]
-            if event[-1] == _CR:
+            if event[-1] == CR:
                 event += b"\n"
             if len(event) > self._max:
                 self._failed = True
                 return self._given(events)
             events.append(event)
-            start = scanned = _skip(data, end) if end < size and data[end] <= _CR else end
+            start = scanned = _skip(data, end) if end < size and data[end] <= CR else end
         if start < size:
             self._rest += data[start:] if start else data
         self._scanned = len(self._rest)
@@ -189,7 +191,7 @@ class Splitter:
 def _skip(data: bytes, start: int) -> int:
     """Past the blank lines between events, and past the LF of a CRLF whose event was given out at the CR."""
     end = len(data)
-    while start < end and data[start] in (_LF, _CR):
+    while start < end and data[start] in (_LF, CR):
         start += 1
     return start
 
@@ -197,7 +199,7 @@ def _skip(data: bytes, start: int) -> int:
 def data(event: bytes) -> bytes | None:
     """The data of an event, its lines joined by LF; `None` where it has no data field, as a comment or a ping."""
     # Nearly every event is one line `data: {...}` and a blank one.
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event[-1] == _LF and b"\r" not in event:
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event[-1] == _LF and CR not in event:
         return event[6:-2]
     lines = [line[5:] for line in _LINE_END.split(event) if line.startswith(b"data:") or line == b"data"]
     return b"\n".join([line.removeprefix(b" ") for line in lines]) if lines else None
@@ -215,7 +217,7 @@ def kind(event: bytes) -> str:
 def frame(data: bytes, event: str | None = None) -> bytes:
     """One event that says `data`, with LF as line end."""
     head = f"event: {_one_line(event)}\n".encode() if event else b""
-    if b"\n" in data or b"\r" in data:
+    if _LF in data or CR in data:
         data = b"\ndata: ".join(_LINE_END.split(data))
     return head + b"data: " + data + b"\n\n"
 

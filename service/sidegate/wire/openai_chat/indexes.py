@@ -45,7 +45,7 @@ class Renumbering(Splitter):
         return self._mended(rest).rstrip(b"\n") if rest and self._concerns(rest) else rest
 
     def _concerns(self, event: bytes) -> bool:
-        return _KEY in event or (self._finishing and bool(self._calls) and _STOPPED in event)
+        return event.find(_KEY) >= 0 or (self._finishing and bool(self._calls) and event.find(_STOPPED) >= 0)
 
     def _mended(self, event: bytes) -> bytes:
         """What cannot be read is left to whoever reads it next."""

@@ -115,7 +115,7 @@ def payload(raw: bytes) -> bytes | None:
     # Nearly every event is a line `event: ...`, a line `data: {...}` and a blank one. JSON holds no line end.
     at = raw.find(b"\n")
     if raw.startswith(b"\ndata: ", at) and raw.find(b"\n", at + 1) == len(raw) - 2 and raw.startswith(b"event:"):
-        return raw[at + 7 : -2] if b"\r" not in raw else sse.data(raw)
+        return raw[at + 7 : -2] if sse.CR not in raw else sse.data(raw)
     data = sse.data(raw)
     return None if data is not None and data.strip() == b"[DONE]" else data
 
