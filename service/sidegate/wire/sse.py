@@ -80,7 +80,7 @@ class Splitter:
     def around(self, data: bytes, row: Row, rows: list[bytes]) -> Iterator[bytes]:
         """The events that `data` completes, as `feed` gives them, but for those that `row` knows: they are put in
         `rows` uncut, each row when the event before it has been taken."""
-        if self._is_plain(data):
+        if data.rfind(b"\n\n") >= 0 and self._is_plain(data):
             if self._rest:
                 data = bytes(self._rest) + data
                 self._rest.clear()
@@ -103,8 +103,8 @@ class Splitter:
             yield from self.feed(data)
 
     def _is_plain(self, data: bytes) -> bool:
-        """Whether rows may be looked for in what is here with `data`: events end in it, by LF alone."""
-        if self._failed or self._returns or len(self._rest) + len(data) > self._max or data.find(b"\n\n") < 0:
+        """Whether rows may be looked for in what is here with `data`, in which events end: by LF alone."""
+        if self._failed or self._returns or len(self._rest) + len(data) > self._max:
             return False
         if not self._begun:
             self._begun = not self._rest and data[0] != _BOM[0]
