@@ -61,7 +61,7 @@ class SidegateError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = message if message.isascii() else message.encode("utf-8", "replace").decode()
         self.param = param
         self.retry_after = retry_after
         """Seconds after which another try may succeed; sent as `Retry-After`."""
@@ -100,6 +100,9 @@ class Refusal(SidegateError):
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Raises `ValueError` for a status that is no error's: a client would take it for success, or wait."""
+        if not 400 <= status <= 599:
+            raise ValueError(f"a refusal has a status of 400 to 599, and not {status}")
         super().__init__(
             message,
             status=status,
@@ -189,6 +192,10 @@ class PhaseTimeout(ProviderError):
         self.phase = phase
         self.ending = Ending.STALLED if phase == "idle" else Ending.TIMED_OUT
         self.retryable = phase != "total"
+
+
+FAULTS = (Exception, SystemExit)
+"""What plugins raise that is their own fault: one that calls `sys.exit` ends no gateway with all its other calls."""
 
 
 class PluginError(SidegateError):

@@ -13,6 +13,7 @@ import msgspec
 
 from sidegate.config.mistakes import nearest, one_line
 from sidegate.contract.plugin import CONTRACT, Plugin
+from sidegate.errors import FAULTS
 
 GROUP = "sidegate.plugins"
 _IMPORT_PATH = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
@@ -109,7 +110,7 @@ def _imported(module: str) -> object:
     except ModuleNotFoundError as error:
         hint = " (is it installed, or on PYTHONPATH?)" if error.name and module.startswith(error.name) else ""
         raise FindError(f"cannot import {module}: {one_line(str(error))}{hint}") from error
-    except (Exception, SystemExit) as error:  # anything may stand at the top of a module
+    except FAULTS as error:  # anything may stand at the top of a module
         raise FindError(f"cannot import {module}: {type(error).__name__}: {one_line(str(error))}") from error
 
 

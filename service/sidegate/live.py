@@ -16,7 +16,7 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Reply
-from sidegate.errors import Cancelled, Ending, GatewayStopping, Refusal, SidegateError
+from sidegate.errors import FAULTS, Cancelled, Ending, GatewayStopping, Refusal, SidegateError
 from sidegate.outlet import ClientOutlet
 
 OnDisconnect = Literal["cancel", "drain", "continue"]
@@ -148,12 +148,12 @@ class Live:
             live.reply = call.reply_for(call.notes.stop) if call.notes.stop is not None else reply
         except BaseException as error:
             live.reply = call.reply_for(error)
-            if isinstance(error, Exception) and not isinstance(error, SidegateError):
+            if isinstance(error, FAULTS) and not isinstance(error, SidegateError):
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": f"call {call.id} failed in the gateway", "exception": error}
                 )
             _shed(error)
-            if not isinstance(error, Exception):
+            if not isinstance(error, FAULTS):
                 raise
 
     def _end(self, live: LiveCall, _: object = None) -> None:

@@ -23,7 +23,7 @@ from sidegate.config.mistakes import Mistakes, one_line, render
 from sidegate.contract.allowance import Allowance, unenforced
 from sidegate.contract.host import Host
 from sidegate.contract.plugin import Plugin
-from sidegate.errors import ConfigError
+from sidegate.errors import FAULTS, ConfigError
 from sidegate.finder import Finder, FindError
 from sidegate.settings import Pipeline, Settings, Use
 
@@ -114,7 +114,7 @@ def inherit(plugins: Plugins, before: Plugins) -> None:
 def _inherit(loaded: LoadedPlugin, before: AnyPlugin) -> None:
     try:
         loaded.plugin.inherit(before)
-    except Exception as error:
+    except FAULTS as error:
         mistakes = Mistakes()
         mistakes.secrets |= secrets_in(_builtins(loaded.plugin.settings))
         mistakes.add(loaded.place, f"cannot take the place of the one before: {_said(error)}")
@@ -124,7 +124,7 @@ def _inherit(loaded: LoadedPlugin, before: AnyPlugin) -> None:
 async def _start(loaded: LoadedPlugin) -> None:
     try:
         await loaded.plugin.start()
-    except Exception as error:
+    except FAULTS as error:
         secrets = secrets_in(_builtins(loaded.plugin.settings))
         mistakes = Mistakes()
         mistakes.secrets |= secrets
@@ -139,7 +139,7 @@ async def _stop(started: Sequence[LoadedPlugin]) -> None:
             await loaded.plugin.stop()
         except asyncio.CancelledError as error:
             cancelled = error  # the others still have a right to their stop
-        except Exception:
+        except FAULTS:
             _logger.exception("plugin %s could not be stopped", loaded.place)
     if cancelled is not None:
         raise cancelled
@@ -228,7 +228,7 @@ class _Loading:
     def _made(self, cls: type[AnyPlugin], settings: Any, host: Host, place: str) -> AnyPlugin | None:
         try:
             return cls(settings, host)
-        except Exception as error:
+        except FAULTS as error:
             self.mistakes.add(place, _said(error))
             return None
 
@@ -295,7 +295,7 @@ def lets_in(plugins: Plugins, allowance: Allowance | None) -> tuple[str, ...]:
     return tuple(f"pipeline {name} refuses this key: it does not enforce {what}" for name, what in missing if what)
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception | SystemExit) -> str:
     """What an exception says in one line; a `ValueError` and the gateway's own errors speak for themselves."""
     text = error.problem if isinstance(error, ConfigError) else one_line(str(error))
     return text if isinstance(error, ValueError | ConfigError) and text else f"{type(error).__name__}: {text}"

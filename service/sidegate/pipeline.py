@@ -12,7 +12,7 @@ from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler, Plugin
 from sidegate.contract.reply import Reply
 from sidegate.contract.stages import Hold
-from sidegate.errors import PluginError, SidegateError
+from sidegate.errors import FAULTS, PluginError, SidegateError
 
 AnyPlugin = Plugin[object]  # type: ignore[type-var]  # a pipeline does not care for the settings' type
 
@@ -26,7 +26,7 @@ class Named(Protocol):
     def plugin(self) -> AnyPlugin: ...
 
 
-Report = Callable[[str, Exception], None]
+Report = Callable[[str, Exception | SystemExit], None]
 """Told of a plugin's failure: its name and what it raised."""
 
 
@@ -59,7 +59,20 @@ class PluginFrame:
     sets what it begins with: an `__init__`, which is called by way of C, costs more than all that it would set.
     """
 
-    __slots__ = ("call", "failure", "layer", "leaked", "mark", "outer", "overdue", "own", "reply", "sent", "since")
+    __slots__ = (
+        "call",
+        "failure",
+        "inside",
+        "layer",
+        "leaked",
+        "mark",
+        "outer",
+        "overdue",
+        "own",
+        "reply",
+        "sent",
+        "since",
+    )
 
     layer: _Layer
     call: Call
@@ -71,6 +84,8 @@ class PluginFrame:
     own: float
     sent: int
     leaked: bool
+    inside: bool
+    """What is further in is at work."""
     overdue: bool
     reply: Reply | None
     failure: BaseException | None
@@ -83,7 +98,7 @@ class PluginFrame:
     def watches_only(self) -> bool:
         return self.layer.watches_only
 
-    def reported(self, error: Exception) -> None:
+    def reported(self, error: Exception | SystemExit) -> None:
         self.call.notes.marks.append((self.layer.name, "failed"))
         self.layer.reported(error)
 
@@ -101,14 +116,18 @@ class PluginFrame:
 
     def passes(self, call: Call, now: float) -> None:
         """The plugin waits for what is further in."""
+        if self.inside:
+            raise RuntimeError(f"{self.name} awaited handler while an earlier await of it goes on")
         if self.leaked:
             raise RuntimeError(f"{self.name} awaited handler again after something of the first run was released")
         self.own += now - self.since
         self.since = 0.0
         self.sent = call.sent
+        self.inside = True
 
     def came(self, call: Call, reply: Reply | None, error: BaseException | None, now: float) -> None:
         """What is further in has ended: the plugin goes on."""
+        self.inside = False
         self.failure = error
         if error is None:
             self.reply = reply
@@ -198,12 +217,12 @@ class _Layer:
         frame.mark = len(call.stages)
         frame.since = now
         frame.own = 0.0
-        frame.leaked = frame.overdue = False
+        frame.leaked = frame.overdue = frame.inside = False
         frame.reply = frame.failure = None
         notes.frame = frame
         return frame
 
-    def reported(self, error: Exception) -> None:
+    def reported(self, error: Exception | SystemExit) -> None:
         self._report(self.name, error)
 
 
@@ -215,6 +234,8 @@ class _GuardLayer(_Layer):
         plugin = self.plugin
         try:
             reply = await plugin(call, frame.handle)
+            if not isinstance(reply, Reply):
+                raise TypeError(f"gave back {type(reply).__name__} and no Reply: `return await handler(call)`")
         except BaseException as error:
             failure = self._failure(frame, error)
             frame.leave(call, outside, None, failure)
@@ -232,7 +253,7 @@ class _GuardLayer(_Layer):
             late = PluginError(self.name, overdue=True)
             frame.reported(late)
             return late
-        if error is frame.failure or not isinstance(error, Exception):
+        if error is frame.failure or not isinstance(error, FAULTS):
             return error
         if isinstance(error, SidegateError):
             error.plugin = error.plugin or self.name
@@ -252,7 +273,7 @@ class _ObserverLayer(_Layer):
         try:
             try:
                 await plugin(call, frame.once)
-            except (Exception, asyncio.CancelledError) as error:
+            except (*FAULTS, asyncio.CancelledError) as error:
                 self._watch(frame, error)
             reply = frame.reply if frame.reply is not None else await frame.once(call)
         except BaseException as error:
@@ -261,7 +282,7 @@ class _ObserverLayer(_Layer):
         frame.leave(call, outside, reply, None)
         return reply
 
-    def _watch(self, frame: PluginFrame, error: Exception | asyncio.CancelledError) -> None:
+    def _watch(self, frame: PluginFrame, error: Exception | SystemExit | asyncio.CancelledError) -> None:
         """What goes wrong in the plugin is told and stepped over; a cancellation that is not its own goes on."""
         if isinstance(error, asyncio.CancelledError):
             if not _overdue(frame):

@@ -219,7 +219,7 @@ class Service:
             await call.notes.reserve(call)
         return await answer(self.upstreams, call)
 
-    def _plugin_failed(self, name: str, error: Exception) -> None:
+    def _plugin_failed(self, name: str, error: Exception | SystemExit) -> None:
         self.metrics.plugin_failed(name)
         _logger.error("plugin %s failed", name, exc_info=error)
 

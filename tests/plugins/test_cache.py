@@ -230,7 +230,7 @@ class Named:
         self.name, self.plugin = name, plugin
 
 
-def _raise(name: str, error: Exception) -> None:
+def _raise(name: str, error: Exception | SystemExit) -> None:
     raise AssertionError(f"{name} failed") from error
 
 

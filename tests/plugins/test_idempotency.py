@@ -122,7 +122,7 @@ class _Named:
     plugin: Plugin[Any]
 
 
-def _raise(name: str, error: Exception) -> None:
+def _raise(name: str, error: Exception | SystemExit) -> None:
     raise AssertionError(f"{name} failed") from error
 
 

@@ -18,7 +18,7 @@ class Frame(Protocol):
     @property
     def watches_only(self) -> bool: ...
 
-    def reported(self, error: Exception) -> None:
+    def reported(self, error: Exception | SystemExit) -> None:
         """The plugin failed: log and count it."""
         ...
 

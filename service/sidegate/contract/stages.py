@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.cited import Texts
 from sidegate.contract.meaning import Comment, End, Part, Report, Start, Text, ToolCall
 from sidegate.contract.signed import Signed
-from sidegate.errors import Ending, PluginError, Refusal, SidegateError
+from sidegate.errors import FAULTS, Ending, PluginError, Refusal, SidegateError
 
 if TYPE_CHECKING:
     from sidegate.contract.frame import Frame
@@ -56,10 +57,12 @@ class Tap:
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         if self._see is None:
             return chunks
+        see: Callable[[Chunk], object] = self._see
         try:
             for chunk in chunks:
-                self._see(chunk)
-        except Exception as error:
+                if (given := see(chunk)) is not None:
+                    refuse_awaitable(given)
+        except FAULTS as error:
             if self._owner is None or not self._owner.watches_only:
                 raise _failure(error, self._owner) from error
             self._see = None
@@ -84,7 +87,7 @@ class Ender:
             last = await _settle(self._end(Ending.COMPLETE), self._timeout)
             if any(type(part) is not Comment for chunk in last for part in chunk.parts):
                 raise TypeError("at_end gives comments; what belongs to the reply is said by an edit's end")
-        except Exception as error:
+        except FAULTS as error:
             raise _failure(error, self._owner) from error
         return [*chunks[:-1], *last, chunks[-1]]
 
@@ -119,7 +122,7 @@ class Change:
         try:
             for chunk in chunks:
                 out += await self._one(chunk)
-        except Exception as error:
+        except FAULTS as error:
             raise _failure(error, self._owner) from error
         return out
 
@@ -257,7 +260,16 @@ async def _settle(given: Any, timeout: float) -> list[Chunk]:
     return list(given)
 
 
-def _failure(error: Exception, owner: Frame | None) -> Exception:
+def refuse_awaitable(given: object) -> None:
+    """What a tap gave back. One written `async` would never run, and let everything pass: raises `TypeError`."""
+    if not isawaitable(given):
+        return
+    if iscoroutine(given):
+        given.close()
+    raise TypeError("a tap is a plain function, and not async: nothing waits for it")
+
+
+def _failure(error: Exception | SystemExit, owner: Frame | None) -> Exception | SystemExit:
     """The error as it goes on: whose stage it was is known only here, for its plugin's own code is not running."""
     if not isinstance(error, SidegateError):
         if owner is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from aiohttp import web
@@ -20,6 +22,9 @@ to try again, and its caller when to."""
 
 SHOULD_RETRY = "x-should-retry"
 
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_FRAMING = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+
 
 class Voice(Protocol):
     """In whose words a client is answered: a dialect, or Sidegate's own."""
@@ -33,13 +38,24 @@ class Voice(Protocol):
 def reply_headers(voice: Voice, call_id: str, extra: Mapping[str, str]) -> dict[str, str]:
     """The call's id, in the vendor's header too, and what plugins asked for.
 
-    A value with a character that has no place in a header is left out: aiohttp would answer nothing at all.
+    What has no place in a header is left out, as is what says how long the reply is: aiohttp would answer nothing at
+    all, or a client would take the rest for the next reply.
     """
     headers = {"Server": SERVER, "x-request-id": call_id}
     if voice.name.startswith("anthropic."):
         headers["request-id"] = call_id
-    headers.update({name: value for name, value in extra.items() if value.isascii() and value.isprintable()})
+    headers |= {
+        name: value
+        for name, value in extra.items()
+        if type(value) is str and value.isascii() and value.isprintable() and _may_stand(name)
+    }
     return headers
+
+
+@lru_cache(maxsize=512)
+def _may_stand(name: object) -> bool:
+    """Whether it is a name (RFC 9110 section 5.1), and none that is the server's own to say."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name.lower() not in _FRAMING
 
 
 def call_headers(voice: Voice, call: Call) -> dict[str, str]:

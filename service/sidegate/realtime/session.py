@@ -5,6 +5,7 @@ count of beside them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +14,9 @@ from sidegate.contract.frame import Frame
 from sidegate.contract.host import Clock
 from sidegate.contract.input import Input
 from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.stages import refuse_awaitable
 from sidegate.errors import (
+    FAULTS,
     BadRequest,
     Cancelled,
     CutError,
@@ -246,9 +249,11 @@ class Session:
         inputs = self.call.notes.inputs
         for pair in tuple(inputs):
             see, owner = pair
+            looks: Callable[[Input], object] = see
             try:
-                see(message)
-            except Exception as error:
+                if (given := looks(message)) is not None:
+                    refuse_awaitable(given)
+            except FAULTS as error:
                 if owner is None or not owner.watches_only:
                     raise _failure(error, owner) from error
                 inputs.remove(pair)
@@ -288,7 +293,7 @@ class Session:
         return f"event_{self.call.id[-12:]}{self._events}"
 
 
-def _failure(error: Exception, owner: Frame | None) -> SidegateError:
+def _failure(error: Exception | SystemExit, owner: Frame | None) -> SidegateError:
     if isinstance(error, SidegateError):
         if owner is not None and error.plugin is None:
             error.plugin = owner.name

@@ -28,7 +28,7 @@ class Driven:
     reply: Reply | None = None
     error: BaseException | None = None
     parts: list[Part] = field(default_factory=list)
-    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    failures: list[tuple[str, Exception | SystemExit]] = field(default_factory=list)
     """What plugins were reported for."""
 
     @property
