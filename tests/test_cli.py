@@ -414,6 +414,31 @@ def test_a_check_loads_no_server_and_no_json_schema(tmp_path: Path) -> None:
     assert (ran.stdout, ran.stderr) == (f"{path}: ok\n[]\n", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_an_output_that_cannot_be_written_is_said_in_one_line() -> None:
+    path = os.pathsep.join(part for part in sys.path if part)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "sidegate", "plugins"],
+            env=os.environ | {"PYTHONPATH": path},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 2
+    assert ran.stderr == "what was asked for cannot be written: No space left on device\n"
+
+
+def test_a_command_without_an_output_does_its_work(tmp_path: Path) -> None:
+    """`sidegate check >&-`, as some that run services do."""
+    path = tmp_path / "sidegate.yaml"
+    path.write_text("providers: {demo: {dialect: demo}}\nmodels: {demo: {provider: demo}}\npipelines: {main: {}}\n")
+    words = ["sh", "-c", 'exec "$0" -m sidegate check "$1" >&-', sys.executable, str(path)]
+    roots = os.pathsep.join(part for part in sys.path if part)
+    ran = subprocess.run(words, env=os.environ | {"PYTHONPATH": roots}, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_a_reader_that_leaves_is_no_mistake(tmp_path: Path) -> None:
     """`sidegate plugins | head -0`."""
     read, write = os.pipe()

@@ -784,3 +784,9 @@ def test_nothing_but_config_errors_comes_out_of_any_text(
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ConfigErrors):
         read_config(path, {})
+
+
+@pytest.mark.parametrize("state", ["/tmp/x\0y", "/tmp/\ud800"])
+def test_a_state_that_is_no_path_is_a_mistake_with_its_place(state: str) -> None:
+    with pytest.raises(ConfigError, match="^state: is no path that a system could have"):
+        read({"state": state, "pipelines": {"main": {}}, "providers": {"demo": {"dialect": "demo"}}, "models": {}})

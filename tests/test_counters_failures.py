@@ -394,10 +394,11 @@ def test_what_is_no_url_of_a_store_is_refused(url: str) -> None:
         check_url(url)
 
 
-@pytest.mark.parametrize("option", ["socket_timeout=soon", "colour=red"])
+@pytest.mark.parametrize("option", ["socket_timeout=soon", "colour=red", "ssl_cert_reqs=perhaps"])
 async def test_an_option_the_driver_does_not_know_is_said_without_the_url(option: str) -> None:
+    scheme = "rediss" if option.startswith("ssl") else "redis"
     with pytest.raises(ConfigError) as refused:
-        await connect(f"redis://:secret@h/0?{option}").aclose()
+        await connect(f"{scheme}://:secret@h/0?{option}").aclose()
     assert "secret" not in str(refused.value)
 
 

@@ -71,6 +71,7 @@ async def test_an_answer_is_given_once(
         (("--cost", "1"), "belong together"),
         (("--release", "a", "--cost", "1"), "belong together"),
         (("--settle", "a", "--cost", "much"), "not a number"),
+        (("--settle", "a", "--cost", "1e999999"), "not a number"),
         (("--settle", "a", "--cost", "-1"), "must be 0 to"),
         (("--settle", "a", "--cost", "1e-10"), "must be 0 to"),
         (("--settle", "a", "--cost", "NaN"), "must be 0 to"),

@@ -362,6 +362,7 @@ LONG = "x" * 108
         ({"unix": {"path": "file/gate"}}, "listen.unix.path: cannot listen on {here}/file/gate: Not a directory"),
         ({"unix": {"path": LONG}}, "listen.unix.path: is longer than the 107 bytes that the path of a socket may have"),
         ({"unix": {"path": "é" * 54}}, "listen.unix.path: is longer than the 107 bytes"),
+        ({"unix": {"path": "/tmp/\ud800.sock"}}, "listen.unix.path: is no path that a system could have"),
         ({"unix": {"path": "@gate"}}, "listen.unix: `path`: sockets without a file (abstract ones) are not offered"),
         ({"unix": {"path": "\0gate"}}, "listen.unix: `path`: sockets without a file"),
         ({"unix": {"path": ""}}, "listen.unix.path: Expected str of length >= 1"),

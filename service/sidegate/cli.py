@@ -7,6 +7,7 @@ standard error, never a traceback. Heavy imports wait until a command needs them
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import sys
@@ -24,6 +25,8 @@ DEFAULT_CONFIG = Path("config/sidegate.yaml")
 OK = 0
 MISTAKE = 2
 INTERRUPTED = 130
+
+_FULL = (errno.ENOSPC, errno.EIO)
 
 USAGE = {
     "by": ("NAMES", "what to tell apart, with commas: caller, model, day, ... (default: model)"),
@@ -51,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISTAKE
     try:
         code = _run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever called
+            sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return MISTAKE
@@ -59,9 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; the interpreter must not flush into the closed pipe once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return OK
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _say_no_more()
+        print(f"what was asked for cannot be written: {error.strerror}", file=sys.stderr)
+        return MISTAKE
     return code
+
+
+def _say_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

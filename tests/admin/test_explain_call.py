@@ -12,6 +12,7 @@ import trustme
 
 from sidegate import cli
 from sidegate.commands.explain_call_lines import lines, time
+from sidegate.testing import Exchange, scripted
 from tests.admin.ground import KEY, Desk, administered, config
 from tests.admin.test_calls import Looks, Refuses, use
 
@@ -91,6 +92,18 @@ async def test_what_cannot_be_told_is_one_line(tmp_path: Path, capsys: pytest.Ca
             assert said.err.startswith(expected), said.err
             assert said.err.count("\n") == 1
             assert key not in said.err + said.out
+
+
+async def test_another_server_that_answers_in_json_is_no_gateway(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answers(exchange: Exchange) -> None:
+        await exchange.reply(b'{"status": "fine"}')
+
+    async with administered(config()) as desk, scripted(answers) as other:
+        id = await desk.says()
+        assert await explained(desk, tmp_path, id, "--admin", other.url) == 2
+    assert capsys.readouterr().err == "admin: what answers there is no gateway\n"
 
 
 def test_what_a_client_chose_does_not_command_the_terminal() -> None:

@@ -78,6 +78,8 @@ def _told(connection: HTTPConnection, admin: Admin, call: str) -> dict[str, Any]
         raise ConfigError("admin", f"what answers there is no gateway (status {reply.status})") from error
     if reply.status != 200:
         raise ConfigError("admin", f"the gateway says: {told.get('detail', reply.status)}")
+    if told.get("id") != call or "operation" not in told:
+        raise ConfigError("admin", "what answers there is no gateway")
     return told
 
 

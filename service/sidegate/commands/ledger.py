@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -64,7 +64,7 @@ def _row(call: Unfinished) -> tuple[str, ...]:
 def _nano(text: str) -> int:
     try:
         nano = Decimal(text) * _NANO
-    except InvalidOperation as error:
+    except ArithmeticError as error:
         raise ConfigError("", "--cost is not a number of USD") from error
     if not nano.is_finite() or not 0 <= nano <= _MOST_USD * _NANO or nano != nano.to_integral_value():
         raise ConfigError("", f"--cost must be 0 to {_MOST_USD:,} USD, no finer than 0.000000001")

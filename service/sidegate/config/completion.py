@@ -9,6 +9,7 @@ from typing import TypeVar
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from sidegate.errors import ConfigError
 from sidegate.settings import Choice, Ledger, Listener, Provider, Route, Settings, Target
 
 L = TypeVar("L", bound=Listener)
@@ -28,7 +29,10 @@ _VERSION = re.compile(r"/v\d\w*(/|$)")
 
 def complete(settings: Settings, base: Path, warnings: list[str]) -> Settings:
     """The settings with nothing left open. What was taken out is said in `warnings`."""
-    state = (base / settings.state).resolve()
+    try:
+        state = (base / settings.state).resolve()
+    except ValueError:
+        raise ConfigError("state", "is no path that a system could have") from None
     off = {name for name, provider in settings.providers.items() if provider.optional and not provider.keys}
     warnings += [f"providers.{name}: is off: it has no key" for name in sorted(off)]
     providers = {name: with_vendor(provider) for name, provider in settings.providers.items() if name not in off}

@@ -45,7 +45,11 @@ def check(unix: UnixSocket, place: str) -> None:
     """What can be said without binding. Raises `ConfigError`."""
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigError(place, "this system has no Unix sockets")
-    if len(os.fsencode(unix.path)) > LONGEST:
+    try:
+        path = os.fsencode(unix.path)
+    except ValueError:
+        raise ConfigError(f"{place}.path", "is no path that a system could have") from None
+    if len(path) > LONGEST:
         raise ConfigError(f"{place}.path", f"is longer than the {LONGEST} bytes that the path of a socket may have")
     _user(unix, place)
     _group(unix, place)

@@ -42,6 +42,8 @@ class Names:
             raise ConfigError("", f"a module called {self.module} is there already: choose another name")
         if not self.cls.isidentifier() or keyword.iskeyword(self.cls) or self.cls in _OF_THE_TEMPLATE:
             raise ConfigError("", f"{self.cls} cannot be the name of its class: choose another name")
+        if self.cls.startswith("Test"):
+            raise ConfigError("", f"pytest would take {self.cls} for tests: choose another name")
 
     def fill(self, text: str) -> str:
         """The text of a template, with names in their places."""

@@ -50,6 +50,7 @@ def connect(url: str) -> Redis:
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
+        from redis.exceptions import RedisError
     except ImportError:
         raise ConfigError("counters.url", "needs `pip install 'sidegate[redis]'`") from None
     scheme, _, rest = url.partition("://")
@@ -65,5 +66,5 @@ def connect(url: str) -> Redis:
         # Options are looked at only when a connection is made; this one is never opened.
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         return client
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RedisError):
         raise ConfigError("counters.url", "has an option that the driver does not know") from None
