@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from threading import Thread
 
 import aiohttp
+import msgspec
 import psycopg
 import pytest
 
@@ -427,3 +428,29 @@ async def test_a_stream_goes_on_while_the_database_is_away_and_new_calls_are_ref
     )
     assert (state, ending) == ("settled", "complete")
     assert money(store) == (cost, 0, 0)
+
+
+async def test_a_nul_of_a_client_or_a_provider_costs_no_record(http: aiohttp.ClientSession, store: Store) -> None:
+    """PostgreSQL takes no text with one, and JSON does."""
+
+    async def answers(exchange: Exchange) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "a\0b"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        whole = {"id": "c\0", "object": "chat.completion", "created": 1, "model": "m\0", "choices": [choice]}
+        await exchange.reply(msgspec.json.encode({**whole, "usage": usage}))
+
+    config = demo_config(PAID, ledger={"url": store.url})
+    async with scripted(answers) as provider:
+        config["providers"]["real"] = {"dialect": "openai", "base_url": f"{provider.url}/v1", "api_key": "k"}
+        config["models"]["real*"] = {"provider": "real"}
+        async with gateway(config) as running:
+            for model, expected in (("real", 200), ("real\0", 404), ("real", 200)):
+                wanted = chat(max_tokens=10, model=model)
+                async with http.post(f"{running.url}/v1/chat/completions", json=wanted) as reply:
+                    assert reply.status == expected
+            await running.service.ledger.flush()
+    assert store.rows("SELECT status, model_asked, model_served, cost_nano_usd > 0 FROM calls ORDER BY id") == [
+        (200, "real", "m\ufffd", True),
+        (404, "real\ufffd", None, False),
+        (200, "real", "m\ufffd", True),
+    ]

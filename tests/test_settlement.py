@@ -228,6 +228,14 @@ def test_what_others_choose_is_bounded_and_fit_for_a_database() -> None:
     assert (len(attempt.model or ""), attempt.provider_id) == (256, "?")
 
 
+def test_a_nul_which_postgresql_takes_nowhere_is_replaced() -> None:
+    call = a_call(an_attempt(model="m\0", provider_id="\0id"))
+    call.model = "x\0y"
+    row, (attempt,) = settle(call, Reply(model="served\0"), 1.0)
+    assert (row.model_asked, row.model_served) == ("x\ufffdy", "served\ufffd")
+    assert (attempt.model, attempt.provider_id) == ("m\ufffd", "\ufffdid")
+
+
 @pytest.mark.parametrize("finish", ["stop", "length", None])
 def test_the_finish_is_on_record(finish: FinishReason | None) -> None:
     _, (attempt,) = settle(a_call(an_attempt(finish=finish)), Reply(), 1.0)

@@ -387,6 +387,7 @@ def test_a_time_beyond_the_calendar_is_its_end() -> None:
         ({"where": ["1=1"]}, "where"),
         ({"where": ["caller=" + "x" * 257]}, "where"),
         ({"where": ["caller=\ud800"]}, "where"),
+        ({"where": ["caller=\0"]}, "where"),
         ({"where": ["caller=x"] * 21}, "where"),
         ({"wher": ["caller=x"]}, "wher"),
     ],

@@ -123,7 +123,7 @@ def _is_text(value: str) -> bool:
         value.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in value
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -202,7 +202,8 @@ def _told(values: Iterable[int | None]) -> int | None:
 
 
 def _text(value: str) -> str:
-    """Bounded, and fit for UTF-8: header values may hold surrogates, which no database takes."""
-    if value.isascii() and len(value) <= MAX_TEXT:
+    """Bounded, and fit for every database: header values may hold surrogates, which none takes, and JSON a NUL, which
+    PostgreSQL does not."""
+    if value.isascii() and "\0" not in value and len(value) <= MAX_TEXT:
         return value
-    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")

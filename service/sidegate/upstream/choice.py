@@ -78,7 +78,8 @@ class Catalogue:
             return chosen
         for prefix, fits in self._patterns:
             if name.startswith(prefix):
-                return fits
+                # No model's name holds a NUL, and PostgreSQL no text with one.
+                return fits if "\0" not in name else None
         return None
 
 
