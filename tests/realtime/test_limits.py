@@ -109,18 +109,38 @@ async def test_an_answer_that_the_provider_begins_beyond_the_limit_is_stopped_an
         assert (kept[0].output_tokens, kept[0].cost_nano_usd, kept[0].estimated) == (121, COST, False)
 
 
-async def test_a_budget_that_is_used_up_refuses_the_next_response_before_it_is_asked_for() -> None:
+@pytest.mark.parametrize("when", ["after the answer", "while it is given", "before one apart"])
+async def test_a_budget_that_is_used_up_refuses_the_next_response_before_it_is_asked_for(when: str) -> None:
+    """Whatever has come since the last answer to the conversation began: no report had it."""
     most = (4096 * 64 + 10_000 * 32) / 10**6
     budget = {"name": "day", "amount_usd": round(most, 6), "period": "day", "per": ["caller"]}
     async with realtime_provider() as provider, gateway_for(provider, keys(), cost(budgets=[budget])) as running:
         async with session(running) as connection:
-            await connection.response.create()
-            await events(connection, "response.done")
-            await rows(running, 1)
-            # What comes in counts at most a token a byte: more than is left.
-            await connection.conversation.item.create(
-                item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 20_000}]}
-            )
+
+            async def speak() -> None:
+                # What comes in counts at most a token a byte: more than is left.
+                await connection.conversation.item.create(
+                    item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 20_000}]}
+                )
+
+            if when == "before one apart":
+                await connection.conversation.item.create(
+                    item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 4000}]}
+                )
+                await connection.response.create(response={"conversation": "none"})
+                await events(connection, "response.done")
+                await connection.conversation.item.create(
+                    item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 6000}]}
+                )
+            else:
+                await connection.response.create()
+                if when == "while it is given":
+                    await events(connection, "response.created")
+                    await speak()
+                await events(connection, "response.done")
+                await rows(running, 1)
+                if when == "after the answer":
+                    await speak()
             await connection.response.create()
             error = (await events(connection, "error"))[-1].error
             assert (error.code, error.type) == ("insufficient_quota", "insufficient_quota")

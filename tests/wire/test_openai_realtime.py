@@ -137,7 +137,7 @@ def test_a_nest_of_any_depth_is_refused_or_passed_on_and_fails_nothing() -> None
 
 def test_the_context_of_a_session_is_bounded_by_what_was_reported_and_what_came_since() -> None:
     context = Context()
-    context.used(Usage(1000, 200))
+    context.used(Usage(1000, 200), context.so_far)
     assert context.most == 1200 + 64
     context.said("input_audio_buffer.append", 64_000)
     # A second of the vendor's own format is ten tokens; of the shortest it may be sixty.
@@ -145,6 +145,31 @@ def test_the_context_of_a_session_is_bounded_by_what_was_reported_and_what_came_
     assert context.most == 1200 + 64 + 61
     context.said("conversation.item.create", 10**6)
     assert context.most == LONGEST
+
+
+def test_what_comes_while_a_response_is_made_is_in_no_report_and_goes_on_to_count() -> None:
+    context = Context()
+    context.said("conversation.item.create", 1000)
+    begun = context.so_far
+    context.said("conversation.item.create", 300)
+    context.used(Usage(250, 50), begun)
+    assert (context.most, context.likely) == (300 + 64 + 300, 300 + 64 + 75)
+
+
+@pytest.mark.parametrize(
+    ("said", "apart"),
+    [
+        ('{"conversation": "none"}', True),
+        ('{"input": []}', True),
+        ('{"input": [{"type": "message"}]}', True),
+        ('{"conversation": "auto", "input": null}', False),
+        ("{}", False),
+    ],
+)
+def test_a_response_that_is_not_made_from_the_conversation_is_known(said: str, apart: bool) -> None:
+    event = wire.read_client(f'{{"type": "response.create", "response": {said}}}'.encode())
+    assert event is not None
+    assert wire.read_limits(event.response).apart is apart
 
 
 def test_sound_is_estimated_by_its_length_and_text_by_its_bytes() -> None:

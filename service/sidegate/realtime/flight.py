@@ -69,10 +69,12 @@ class Flight:
 
     # --- the client asks ----------------------------------------------------------------------------------------------
 
-    async def asked(self, most: int | None, about: str) -> int | None:
+    async def asked(self, limits: wire.Limits, about: str) -> int | None:
         """A response is asked for: returns when its call is let in and what it may cost is held, with how long it may
         get where a plugin says so. Raises what refuses it."""
-        turn = self._turn(RESPONSE, begun=False, most=most or self.context.most_output, about=about)
+        turn = self._turn(RESPONSE, begun=False, most=limits.most or self.context.most_output, about=about)
+        if limits.apart:
+            turn.said = None
         error = await self._let_in(turn)
         if error is not None:
             raise error
@@ -161,8 +163,8 @@ class Flight:
             self._admit(turn)
         if turn is None:
             return
-        if done.usage is not None:
-            self.context.used(done.usage)
+        if done.usage is not None and turn.said is not None:
+            self.context.used(done.usage, turn.said)
         await self._seen(turn, data, closing=True)
         turn.ends(done)
 
@@ -211,6 +213,7 @@ class Flight:
             about=about,
         )
         turn.attempt.input_bytes = context.likely * 4
+        turn.said = context.so_far
         return turn
 
     def _admit(self, turn: Turn) -> None:

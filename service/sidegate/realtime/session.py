@@ -223,7 +223,7 @@ class Session:
             about = self._event_id()
             data = wire.with_event_id(data, about)
         try:
-            most = await self._flight.asked(limits.most, about)
+            most = await self._flight.asked(limits, about)
         except SidegateError as error:
             await self.tell(error, event.event_id)
             return None

@@ -17,6 +17,7 @@ from sidegate.contract.reply import Attempt, Reply
 from sidegate.errors import Cancelled, Ending, PhaseTimeout, ProviderError, SidegateError
 from sidegate.live import LiveCall
 from sidegate.realtime.outlet import SocketOutlet
+from sidegate.wire.openai_realtime.context import Said
 from sidegate.wire.openai_realtime.events import NAME, Done, read_parts
 
 RESPONSE = "realtime_response"
@@ -25,6 +26,9 @@ TRANSCRIPTION = "realtime_transcription"
 
 class Turn:
     """A response: asked for by the client (`begun` is false), or begun by its provider, which heard the user pause."""
+
+    said: Said | None = None
+    """What the client had said when it began; `None` of one that is not made from the conversation."""
 
     def __init__(self, call: Call, attempt: Attempt, outlet: SocketOutlet, *, about: str | None = None) -> None:
         loop = asyncio.get_running_loop()

@@ -25,17 +25,23 @@ _PCM_OUTPUT: Final = 3200
 """Base64 characters of 50 ms."""
 
 
+Said = tuple[int, int]
+"""Tokens of what a client has said, at most and about."""
+
+
 class Context:
     """One session's."""
 
-    __slots__ = ("_known", "_likely", "_most", "most_output", "transcription_model")
+    __slots__ = ("_known", "_likely", "_most", "_reported", "most_output", "transcription_model")
 
     def __init__(self) -> None:
         self._known = 0
         """Tokens by the last response's report."""
-        self._most = _FRAME
-        """And since then, at most and about."""
-        self._likely = _FRAME
+        self._most = 0
+        """Of all that the client has ever said, at most and about."""
+        self._likely = 0
+        self._reported: Said = 0, 0
+        """How much of that was in the last report."""
         self.most_output: int | None = None
         self.transcription_model: str | None = None
 
@@ -48,21 +54,27 @@ class Context:
             self._most += size
             self._likely += -(-size // 4)
 
-    def used(self, usage: Usage) -> None:
-        """A response has told what went in and came out; what came is in the context from now on."""
+    @property
+    def so_far(self) -> Said:
+        """What a response that begins now may have in it."""
+        return self._most, self._likely
+
+    def used(self, usage: Usage, said: Said) -> None:
+        """A response of the conversation has told what went in and came out; what came is in the context from now on.
+        `said` is what it had begun with: what the client has said since then was in no report."""
         if usage.input_tokens is not None:
             self._known = usage.input_tokens + (usage.output_tokens or 0)
-            self._most = self._likely = _FRAME
+            self._reported = said
 
     @property
     def most(self) -> int:
         """Input tokens that the next response can take at most."""
-        return min(LONGEST, self._known + self._most)
+        return min(LONGEST, self._known + _FRAME + self._most - self._reported[0])
 
     @property
     def likely(self) -> int:
         """Those it is likely to take."""
-        return min(LONGEST, self._known + self._likely)
+        return min(LONGEST, self._known + _FRAME + self._likely - self._reported[1])
 
 
 def piece_bytes(kind: str, size: int) -> int:

@@ -95,6 +95,13 @@ class Limits(Struct, gc=False):
     model: str | None = None
     max_output_tokens: int | str | None = None
     max_response_output_tokens: int | str | None = None
+    conversation: Raw = _NOTHING
+    input: Raw = _NOTHING
+
+    @property
+    def apart(self) -> bool:
+        """Whether a response is made from something else than the conversation, so that its input is not that."""
+        return bytes(self.conversation) == b'"none"' or bytes(self.input) not in _EMPTY
 
     @property
     def most(self) -> int | None:
