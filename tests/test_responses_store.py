@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sidegate.contract import Attempt, Call, Caller, Claim, Ending, Reply, Usage
 from sidegate.contract.call import Asked
 from sidegate.errors import BadRequest, Refusal
+from sidegate.ledger.database import Unfit
 from sidegate.ledger.opening import database_of
 from sidegate.ledger.settlement import settle
 from sidegate.ledger.store import Ledger, open_ledger
@@ -90,7 +91,7 @@ async def opened_ledger(store: Store) -> Ledger:
     return ledger
 
 
-BILL = Bill(kept=KEPT, usage=USED, rates='{"input":1}', cost=777, now=NOW)
+BILL = Bill(kept=KEPT, usage=USED, route="", rates='{"input":1}', cost=777, now=NOW)
 
 
 async def test_what_came_later_is_charged_once_to_its_call_and_its_budget(store: Store) -> None:
@@ -138,10 +139,50 @@ async def test_a_price_that_is_not_known_leaves_the_money_held(store: Store) -> 
     responses = SqlStore(database_of(store.url))
     assert await responses.settle(replace(BILL, cost=None, rates=None))
     row, attempts = (await ledger.call(call.id)) or pytest.fail("it is gone")
-    assert (row.state, row.cost_nano_usd) == ("settled", None)
+    # What the first attempt has used nobody knows: an operator is to say.
+    assert (row.state, row.cost_nano_usd) == ("unknown", None)
     assert attempts[1].output_tokens == 20
     await responses.close()
     await ledger.stop()
+
+
+async def test_a_bill_settles_the_call_of_a_gateway_that_was_killed(store: Store) -> None:
+    """What was on record by then does not say which id its provider gave."""
+    ledger = await opened_ledger(store)
+    call = a_call()
+    attempt_of(call, background=True)
+    ledger.settle(*settle(call, Reply(ending=Ending.CUT), 1.0, datetime(2026, 11, 22, tzinfo=UTC)))
+    await ledger.flush()
+    responses = SqlStore(database_of(store.url))
+    assert await responses.settle(BILL)
+    row, (attempt,) = (await ledger.call(call.id)) or pytest.fail("it is gone")
+    assert (row.state, row.input_tokens, row.output_tokens, row.cost_nano_usd) == ("settled", 100, 20, 777)
+    assert (attempt.provider_id, attempt.output_tokens) == ("resp_1", 20)
+    await responses.close()
+    await ledger.stop()
+
+
+@pytest.mark.parametrize(("route", "state"), [("", "settled"), ("reads", "unknown")])
+async def test_a_route_without_prices_leaves_it_to_that_by_which_a_response_was_made(
+    store: Store, route: str, state: str
+) -> None:
+    ledger = await opened_ledger(store)
+    call = a_call()
+    attempt_of(call, background=True, provider_id="resp_1", committed=True)
+    ledger.settle(*settle(call, Reply(), 1.0, datetime(2026, 11, 22, tzinfo=UTC)))
+    await ledger.flush()
+    responses = SqlStore(database_of(store.url))
+    assert await responses.settle(replace(BILL, cost=None, rates=None, route=route))
+    assert ((await ledger.call(call.id)) or pytest.fail("it is gone"))[0].state == state
+    assert await responses.settle(BILL)
+    row, _ = (await ledger.call(call.id)) or pytest.fail("it is gone")
+    assert (row.state, row.cost_nano_usd) == ("settled", None if state == "settled" else 777)
+    await responses.close()
+    await ledger.stop()
+
+
+async def test_an_id_that_no_store_takes_is_that_of_no_response(noted: SqlStore) -> None:
+    assert await noted.find("resp\0") == []
 
 
 # --- the desk ---------------------------------------------------------------------------------------------------------
@@ -214,6 +255,39 @@ async def test_what_a_store_does_not_take_is_written_when_it_is_back(
     store.well = True
     await flushed(responses)
     assert (responses._waiting, store.added) == ([], [KEPT])
+
+
+class Picky(Broken):
+    """Takes everything but what calls itself `poison`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.well = True
+        self.settled: list[str] = []
+
+    async def add(self, kept: Any) -> None:
+        kept = list(kept)
+        if any(one.id == "poison" for one in kept):
+            raise Unfit("out of range")
+        self.added += kept
+
+    async def settle(self, bill: Bill) -> bool:
+        if bill.kept.id == "poison":
+            raise Unfit("out of range")
+        self.settled.append(bill.kept.id)
+        return True
+
+
+async def test_what_a_store_can_never_take_keeps_nothing_else_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    store, clock = Picky(), HandClock()
+    responses = desk(store, clock)
+    poison = replace(KEPT, id="poison")
+    responses._waiting = [poison, KEPT, poison, replace(KEPT, id="resp_2")]
+    responses._bills = [(clock.monotonic() + BILL_SECONDS, replace(BILL, kept=kept)) for kept in (poison, KEPT)]
+    await flushed(responses)
+    assert [kept.id for kept in store.added] == ["resp_1", "resp_2"]
+    assert store.settled == ["resp_1"]
+    assert (responses._waiting, responses._bills, len(caplog.records)) == ([], [], 3)
 
 
 async def test_a_bill_waits_for_the_record_of_its_call_but_not_for_ever() -> None:

@@ -66,7 +66,7 @@ def spent(attempt: Attempt, operation: str) -> Usage:
 
     Embeddings have no output. An attempt still open (`ending` is `None`) is judged by its finish reason.
     """
-    reported = _sane(attempt.usage)
+    reported = sane(attempt.usage)
     if _free(attempt, reported):
         return NOTHING
     found = reported or _UNTOLD
@@ -101,7 +101,7 @@ def _tokens(size: int) -> int:
     return -(-size // BYTES_PER_TOKEN)
 
 
-def _sane(usage: Usage | None) -> Usage | None:
+def sane(usage: Usage | None) -> Usage | None:
     """The report without counts that cannot be true; `None` where nothing is left of it."""
     if usage is None:
         return None

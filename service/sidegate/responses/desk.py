@@ -21,7 +21,9 @@ from sidegate.contract.call import Call
 from sidegate.contract.host import Clock
 from sidegate.contract.plugin import Handler
 from sidegate.contract.reply import Attempt, Reply
+from sidegate.contract.spending import sane
 from sidegate.errors import BadRequest, Refusal, SidegateError
+from sidegate.ledger.database import Unfit
 from sidegate.ledger.rows import stamp
 from sidegate.responses.kept import Bill, Kept, KeptStore, MemoryStore, Recent
 from sidegate.upstream.fetching import KEEPING
@@ -149,9 +151,9 @@ class Responses:
         self._waiting, self._bills = [], []
         try:
             if waiting:
-                await self._stored().add(waiting)
+                await self._add(waiting)
                 waiting = []
-            bills = [due for due in bills if not await self._stored().settle(due[1])]
+            bills = [due for due in bills if not await self._settled(due[1])]
             self._troubled = False
         except Exception as error:
             # Also for a fault of this code: what waits is not to be lost without a word.
@@ -163,6 +165,25 @@ class Responses:
             self._flushing = None
         now = self._clock.monotonic()
         self._waiting[:0], self._bills[:0] = waiting, [due for due in bills if self._troubled or due[0] > now]
+
+    async def _add(self, kept: list[Kept]) -> None:
+        """Note them; one that no store can take keeps no other from it."""
+        try:
+            await self._stored().add(kept)
+        except Unfit as error:
+            if len(kept) == 1:
+                _logger.error("responses: one of call %s cannot be noted: %s", kept[0].call_id, error)
+                return
+            for one in kept:
+                await self._add([one])
+
+    async def _settled(self, bill: Bill) -> bool:
+        """Whether there is nothing more to do about it."""
+        try:
+            return await self._stored().settle(bill)
+        except Unfit as error:
+            _logger.error("responses: call %s cannot be settled: %s", bill.kept.call_id, error)
+            return True
 
     # --- responses that were made -------------------------------------------------------------------------------------
 
@@ -188,14 +209,14 @@ class Responses:
         if not call.attempts:
             return
         attempt = call.attempts[-1]
-        usage, finish = attempt.usage, attempt.finish
+        usage, finish = sane(attempt.usage), attempt.finish
         attempt.usage, attempt.output_bytes, attempt.sent = None, 0, False
         if not kept.background or usage is None or not usage.known or finish is None:
             return
         priced = replace(attempt, usage=usage, started_at=datetime.fromisoformat(kept.kept_at), tags={})
         cost = _cost(call, priced)
         now = stamp(self._clock.now())
-        bill = Bill(kept=kept, usage=usage, rates=priced.tags.get("rates"), cost=cost, now=now)
+        bill = Bill(kept=kept, usage=usage, route=call.route, rates=priced.tags.get("rates"), cost=cost, now=now)
         self._bills.append((self._clock.monotonic() + BILL_SECONDS, bill))
 
     async def _forget(self, kept: Kept) -> None:

@@ -40,6 +40,8 @@ class Bill(Struct, frozen=True, kw_only=True):
 
     kept: Kept
     usage: Usage
+    route: str
+    """By which it was fetched; that it was made by may have prices where this has none."""
     rates: str | None
     cost: int | None
     """Nano-USD."""
@@ -48,7 +50,7 @@ class Bill(Struct, frozen=True, kw_only=True):
 
 class KeptStore(Protocol):
     """Nothing runs on the event loop. All raise `Refusal` 503 `responses_unavailable` where the store does not
-    answer."""
+    answer; those that write raise `Unfit` for what it can never take."""
 
     async def add(self, kept: Iterable[Kept]) -> None:
         """What is there already stays as it is."""
@@ -61,7 +63,8 @@ class KeptStore(Protocol):
     async def remove(self, kept: Kept) -> None: ...
 
     async def settle(self, bill: Bill) -> bool:
-        """Settle the call that the response was made by, once. False where its own record is not written yet."""
+        """Settle the call that the response was made by, once. False where its own record is not written yet. What
+        cannot be settled by this bill, for want of a price or of a count, stays unknown."""
         ...
 
     async def close(self) -> None: ...

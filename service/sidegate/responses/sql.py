@@ -11,7 +11,7 @@ from msgspec import structs
 
 from sidegate.errors import Refusal
 from sidegate.ledger import money
-from sidegate.ledger.database import Database, StoreError
+from sidegate.ledger.database import Database, StoreError, Unfit
 from sidegate.responses.kept import Bill, Kept
 
 T = TypeVar("T")
@@ -24,11 +24,16 @@ _REMOVE = "DELETE FROM responses WHERE id = ? AND provider = ?"
 
 _SUMMED = ("input_tokens", "output_tokens", "cost_nano_usd")
 _TOLD = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens")
-_STATE = "SELECT state, reconciled FROM calls WHERE id = ?"
+_STATE = "SELECT state, reconciled, route FROM calls WHERE id = ?"
 _ATTEMPT = (
     "UPDATE attempts SET "
     + ", ".join(f"{name} = :{name}" for name in (*_SUMMED, *_TOLD, "rates", "estimated"))
     + " WHERE call_id = :call AND provider_id = :id AND provider = :provider"
+)
+# Of a call whose gateway was killed it is not on record which id its provider gave.
+_LAST = (
+    "UPDATE attempts SET provider_id = :id WHERE call_id = :call AND provider = :provider AND provider_id IS NULL"
+    " AND number = (SELECT max(number) FROM attempts WHERE call_id = :call)"
 )
 _ALL = f"SELECT {', '.join((*_SUMMED, *_TOLD, 'estimated'))} FROM attempts WHERE call_id = ?"
 _CALL = (
@@ -55,7 +60,10 @@ class SqlStore:
         await self._run(work)
 
     async def find(self, id: str) -> list[Kept]:
-        rows = await self._run(lambda database: database.execute(_FIND, (id,)).fetchall())
+        try:
+            rows = await self._run(lambda database: database.execute(_FIND, (id,)).fetchall())
+        except Unfit:
+            return []
         return [Kept(**dict(zip(Kept.__struct_fields__, row, strict=True))) for row in rows]
 
     async def remove(self, kept: Kept) -> None:
@@ -75,6 +83,8 @@ class SqlStore:
     async def _run(self, work: Callable[[Database], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._database)
+        except Unfit:
+            raise
         except StoreError as error:
             raise _unavailable() from error
 
@@ -87,12 +97,17 @@ def _settle(database: Database, bill: Bill) -> bool:
         return False
     if found[0] != "unknown" or found[1] is not None:
         return True
+    if bill.cost is None and bill.route != found[2]:
+        return True
     usage = bill.usage
     tokens = {name: getattr(usage, name) for name in (*_SUMMED[:2], *_TOLD)}
     who = {"call": call, "id": bill.kept.id, "provider": bill.kept.provider}
     noted = {"cost_nano_usd": bill.cost, "rates": bill.rates, "estimated": usage.estimated}
+    database.execute(_LAST, who)
     database.execute(_ATTEMPT, {**tokens, **noted, **who})
     total = _total(database.execute(_ALL, (call,)).fetchall())
+    if total["input_tokens"] is None or total["output_tokens"] is None:
+        return True
     database.execute(_CALL, {**total, "now": bill.now, "call": call})
     money.settle(database, call, total["cost_nano_usd"])
     return True
