@@ -106,6 +106,15 @@ def test_a_count_that_is_not_repeated_survives_one_that_is() -> None:
     assert meter.usage == Usage(input_tokens=112, output_tokens=5, cache_read_tokens=100)
 
 
+def test_a_zero_at_the_end_takes_back_nothing_of_what_went_in() -> None:
+    meter = AnthropicMeter()
+    counts = {"input_tokens": 1000, "cache_read_input_tokens": 4000, "output_tokens": 1}
+    meter.event(event(type="message_start", message={"usage": counts}))
+    last = {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "output_tokens": 7}
+    meter.event(event(type="message_delta", delta={}, usage=last))
+    assert meter.usage == Usage(input_tokens=5000, output_tokens=7, cache_read_tokens=4000, cache_write_tokens=0)
+
+
 def test_a_stream_that_breaks_off_did_not_put_out_one_token() -> None:
     meter = AnthropicMeter()
     meter.event(event(type="message_start", message={"usage": {"input_tokens": 10, "output_tokens": 1}}))

@@ -166,7 +166,7 @@ def test_each_block_is_read_and_written_again(block: dict[str, Any], content: An
     ("fields", "param"),
     [
         ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"max_tokens": 2**31}, "max_tokens"),
         ({"max_tokens": "9"}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),

@@ -161,6 +161,14 @@ def test_a_failed_response_has_been_paid_for() -> None:
     assert meter.usage == Usage(9, 1)
 
 
+def test_a_failed_body_has_been_paid_for_too() -> None:
+    meter = responses.meter()
+    body = {**HEAD, "status": "failed", "error": {"message": "x"}, "usage": {"input_tokens": 9, "output_tokens": 1}}
+    with pytest.raises(ProviderError):
+        meter.whole(msgspec.json.encode(body))
+    assert meter.usage == Usage(9, 1)
+
+
 def test_a_failed_body_is_raised() -> None:
     body = msgspec.json.encode({**HEAD, "status": "failed", "error": {"code": "server_error", "message": "x"}})
     with pytest.raises(ProviderError):

@@ -6,7 +6,7 @@ from sidegate.contract.call import Call
 from sidegate.contract.chunk import Chunk
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Attempt
-from sidegate.errors import ReplyError
+from sidegate.errors import ProviderError, ReplyError
 from sidegate.pump import Pump, Take
 from sidegate.wire.body import value
 from sidegate.wire.dialect import Dialect, Meter
@@ -26,7 +26,12 @@ async def relay_whole(
     meter = dialect.meter()
     if dialect.name == EMBEDDINGS == call.dialect:
         body = await _as_asked(call, attempt, meter, body)
-    meter.whole(body)
+    try:
+        meter.whole(body)
+    except ProviderError:
+        # What failed may have used something all the same, and say so.
+        attempt.usage = meter.usage
+        raise
     if attempt.first_token is None:
         attempt.first_token = clock.monotonic()
     _note(attempt, meter)

@@ -91,7 +91,8 @@ class _Responses(Basics, kw_only=True, gc=False):
 
 class _AnthropicMessages(_Written, kw_only=True, gc=False):
     messages: _Messages
-    max_tokens: openai.Tokens
+    max_tokens: Annotated[int, Meta(ge=0, lt=2**31)]
+    """0 fills the cache of prompts, and answers nothing."""
     temperature: openai.Share | None = None
 
 

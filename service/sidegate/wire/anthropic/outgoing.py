@@ -46,7 +46,7 @@ def write_request(request: Request, dropped: list[str]) -> dict[str, Any]:
     thinking = request.reasoning_tokens
     body: dict[str, Any] = {
         "model": request.model,
-        "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS + (thinking or 0),
+        "max_tokens": DEFAULT_MAX_TOKENS + (thinking or 0) if request.max_tokens is None else request.max_tokens,
         "system": _system(request, lost),
         "messages": _turns(request, lost),
         "stream": request.stream or None,

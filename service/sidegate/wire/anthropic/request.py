@@ -17,7 +17,7 @@ from sidegate.wire.body import convert, names_of, others, read_as
 from sidegate.wire.dialect import Fields
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
-_Tokens = Annotated[int, Meta(ge=1, lt=2**31)]
+_Tokens = Annotated[int, Meta(ge=0, lt=2**31)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Content = str | list[dict[str, Any]]
 
@@ -45,7 +45,7 @@ class _Choice(Struct):
 
 class _Thinking(Struct):
     type: str
-    budget_tokens: _Tokens | None = None
+    budget_tokens: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
 
 
 class _Format(Struct):

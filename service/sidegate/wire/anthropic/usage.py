@@ -59,10 +59,10 @@ class Counts(Struct):
     def merge(self, later: Counts) -> Counts:
         """What is known after `later` came, per kind."""
         return Counts(
-            _last(self.input_tokens, later.input_tokens),
+            _kept(self.input_tokens, later.input_tokens),
             _last(self.output_tokens, later.output_tokens),
-            _last(self.cache_creation_input_tokens, later.cache_creation_input_tokens),
-            _last(self.cache_read_input_tokens, later.cache_read_input_tokens),
+            _kept(self.cache_creation_input_tokens, later.cache_creation_input_tokens),
+            _kept(self.cache_read_input_tokens, later.cache_read_input_tokens),
             _last(self.output_tokens_details, later.output_tokens_details),
         )
 
@@ -135,3 +135,8 @@ def _count(value: Any) -> int | None:
 
 def _last(before: Any, later: Any) -> Any:
     return before if later is None else later
+
+
+def _kept(before: Any, later: Any) -> Any:
+    """Of what goes in. Servers that count it at the beginning alone say 0 at the end, and take nothing back by it."""
+    return before if later is None or (later == 0 and before) else later

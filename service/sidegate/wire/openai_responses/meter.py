@@ -7,6 +7,7 @@ from typing import Any
 
 from sidegate.contract.chunk import Reader
 from sidegate.contract.meaning import FinishReason, Usage
+from sidegate.errors import ProviderError
 from sidegate.wire.dialect import Sign
 from sidegate.wire.openai import text_size
 from sidegate.wire.openai_responses import event as wire
@@ -86,7 +87,12 @@ class ResponsesMeter:
                 return self._aside()
 
     def whole(self, raw: bytes) -> None:
-        response, items, _ = wire.read_whole(raw)
+        try:
+            response, items, _ = wire.read_whole(raw)
+        except ProviderError:
+            # What failed has used something all the same.
+            self._report(wire.read_response(raw))
+            raise
         self._name(response)
         self._report(response)
         for item in items:
