@@ -23,7 +23,7 @@ to try again, and its caller when to."""
 SHOULD_RETRY = "x-should-retry"
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_FRAMING = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+_FRAMING = frozenset({"content-length", "trailer", "transfer-encoding"})
 
 
 class Voice(Protocol):
