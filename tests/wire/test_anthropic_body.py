@@ -129,8 +129,10 @@ def test_what_was_said_in_other_choices_is_left_out() -> None:
     assert (body["content"], body["stop_reason"]) == ([{"type": "text", "text": "a"}], "refusal")
 
 
-def test_arguments_that_were_cut_short_are_empty() -> None:
-    assert gather(ToolCall('{"a": "b', "i", "f"), Finish("length"))["content"][0]["input"] == {}
+@pytest.mark.parametrize("said", ['{"a": "b', "[1]", "7", '{"a": 1}}'])
+def test_arguments_that_are_no_object_are_not_taken_for_none(said: str) -> None:
+    body = gather(ToolCall(said[:2], "i", "f"), ToolCall(said[2:]), Finish("tool_calls"))
+    assert body["content"][0]["input"] == {"INVALID_JSON": said}
 
 
 def test_a_call_without_arguments_has_none() -> None:

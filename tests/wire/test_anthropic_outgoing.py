@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidegate.contract.meaning import (
@@ -71,6 +71,34 @@ def test_turns_alternate_and_results_stand_first() -> None:
                 {"type": "text", "text": "c"},
             ],
         },
+    ]
+
+
+def test_no_two_calls_have_one_id() -> None:
+    """Kimi numbers the calls of a function, a legacy function call has its name: Anthropic refuses both."""
+
+    def answered(text: str) -> ToolResult:
+        return ToolResult("f:0", (TextContent(text),))
+
+    messages = (
+        Message("user", (TextContent("a"),)),
+        Message("assistant", (ToolUse("f:0", "f", ""), ToolUse("f.0", "f", ""))),
+        Message("user", (answered("one"),)),
+        Message("assistant", (ToolUse("f:0", "f", ""), ToolUse("f:0", "f", ""))),
+        Message("user", (answered("two"), answered("three"), answered("four"), ToolResult("none", ()))),
+    )
+    turns = write(messages=messages)[0]["messages"]
+    assert [[block["id"] for block in turn["content"]] for turn in turns if turn["role"] == "assistant"] == [
+        ["f_0", "f_0_2"],
+        ["f_0_3", "f_0_4"],
+    ]
+    results = [block for turn in turns[1:] if turn["role"] == "user" for block in turn["content"]]
+    assert [(block["tool_use_id"], block.get("content")) for block in results] == [
+        ("f_0", "one"),
+        ("f_0_3", "two"),
+        ("f_0_4", "three"),
+        ("f_0_4", "four"),
+        ("none", None),
     ]
 
 
@@ -180,6 +208,8 @@ def test_what_is_written_is_read_as_the_same_request(
     turns: list[tuple[Message, Message]], fields: dict[str, Any]
 ) -> None:
     messages = tuple(message for pair in turns for message in pair)
+    ids = [piece.id for message in messages for piece in message.content if isinstance(piece, ToolUse)]
+    assume(len(ids) == len(set(ids)))  # else they are renamed
     request = Request(model="m", messages=messages, **fields)
     dropped: list[str] = []
     body = msgspec.json.encode(DIALECT.write_request(request, dropped))

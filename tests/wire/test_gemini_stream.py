@@ -14,6 +14,7 @@ from sidegate.contract.meaning import (
     Comment,
     End,
     Finish,
+    FinishReason,
     Opaque,
     Part,
     Reasoning,
@@ -139,6 +140,7 @@ def test_a_blocked_prompt_is_a_whole_reply() -> None:
     meter, signs, batches = measured(blocked)
     assert (meter.finished, meter.finish, signs) == (True, "content_filter", [Sign.CONTENT])
     assert meter.usage == Usage(4, 0)
+    assert [part for batch in batches for part in batch if isinstance(part, Report)] == [Report(Usage(4, 0))]
     (again,) = payloads(written(GEMINI, [*batches, (End(),)]))
     assert again["promptFeedback"] == {"blockReason": "SAFETY"}
     assert "candidates" not in again
@@ -268,13 +270,13 @@ def test_a_call_of_the_same_words_twice_is_two_calls() -> None:
     assert said(flat(batches)).finish == meter.finish == "tool_calls"
 
 
-def test_calls_in_pieces_are_said_whole_and_cut_ones_empty() -> None:
+def test_calls_in_pieces_are_said_whole() -> None:
     parts: list[Part] = [
         ToolCall("", "a", "f", block=3),
         ToolCall("", "b", "g", block=4),
         ToolCall('{"x": ', block=3),
         ToolCall("1.50}", block=3),
-        ToolCall('{"cut', block=4),
+        ToolCall(" ", block=4),
     ]
     told = payloads(written(GEMINI, [[part] for part in [*parts, *END]]))
     calls = [
@@ -284,6 +286,20 @@ def test_calls_in_pieces_are_said_whole_and_cut_ones_empty() -> None:
         if "functionCall" in part
     ]
     assert calls == [{"name": "f", "args": {"x": 1.5}, "id": "a"}, {"name": "g", "args": {}, "id": "b"}]
+
+
+@pytest.mark.parametrize("said", ['{"cut": ', "[1]", "7", '{"a": 1}}'])
+@pytest.mark.parametrize("reason", ["tool_calls", "length"])
+def test_a_call_whose_arguments_are_no_object_is_not_said(said: str, reason: FinishReason) -> None:
+    """What is cut short ends by its limit; all else has a word of Gemini's own."""
+    parts: list[Part] = [ToolCall("{}", "a", "f", block=3), ToolCall(said, "b", "g", block=4), Finish(reason), End()]
+    malformed = {"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": f"Malformed function call: g({said})"}
+    whole = json.loads(assembled(GEMINI, [parts]))["candidates"][0]
+    last = payloads(written(GEMINI, [[part] for part in parts]))[-1]["candidates"][0]
+    assert [part["functionCall"]["name"] for part in whole["content"]["parts"]] == ["f"]
+    for told in (whole, last):
+        finish = {key: value for key, value in told.items() if key.startswith("finish")}
+        assert finish == (malformed if reason == "tool_calls" else {"finishReason": "MAX_TOKENS"})
 
 
 def test_signatures_stand_where_they_bind() -> None:

@@ -212,8 +212,12 @@ class _Block:
 
 
 def _arguments(text: str) -> Any:
-    """The `input` of a call. Cut short (by `max_tokens`) it is no object: then it is empty, as Anthropic's own is."""
+    """The `input` of a call.
+
+    What is no object, cut short or misspelt, is not to be taken for a call without arguments: it stands in an object,
+    as Anthropic advises to hand on such arguments (its page on fine-grained tool streaming).
+    """
     try:
-        return _decode(text.encode()) if text.strip() else {}
+        return _decode(text.encode("utf-8", "surrogatepass")) if text.strip() else {}
     except UNREADABLE:
-        return {}
+        return {"INVALID_JSON": text}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,9 +28,6 @@ from sidegate.contract.meaning import (
 from sidegate.errors import BadRequest
 from sidegate.wire.body import UNREADABLE, read_as
 from sidegate.wire.seals import ANTHROPIC, is_of, unmarked
-
-# Anthropic refuses an id with other characters; Gemini's and Kimi's have dots and colons.
-_NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 _json = JsonEncoder().encode
 
@@ -99,7 +95,7 @@ def write_content(content: Content) -> dict[str, Any] | None:
             return _write_thinking(content)
         case ToolUse():
             given = _arguments(content)
-            return {"type": "tool_use", "id": _id(content.id), "name": content.name, "input": given}
+            return {"type": "tool_use", "id": content.id, "name": content.name, "input": given}
         case ToolResult():
             return _write_result(content)
         case OpaqueContent(kind, data):
@@ -239,7 +235,7 @@ def _write_result(result: ToolResult) -> dict[str, Any]:
         content = content[0]["text"]
     failed = {"is_error": True} if result.is_error else {}
     given = {"content": content} if content else {}
-    return {"type": "tool_result", "tool_use_id": _id(result.id), **given, **failed}
+    return {"type": "tool_result", "tool_use_id": result.id, **given, **failed}
 
 
 def _arguments(use: ToolUse) -> dict[str, Any]:
@@ -248,7 +244,3 @@ def _arguments(use: ToolUse) -> dict[str, Any]:
     except UNREADABLE as error:
         message = f"The arguments of the call of {use.name[:100]!r} are no JSON object."
         raise BadRequest(message, param="messages") from error
-
-
-def _id(id: str) -> str:
-    return _NOT_IN_ID.sub("_", id) or "_"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sidegate.contract.meaning import Content, Message, OpaqueContent, Request, TextContent, Tool, ToolResult
 from sidegate.errors import BadRequest
+from sidegate.wire.anthropic.calls import with_own_ids
 from sidegate.wire.anthropic.content import write_content
 
 TRANSLATED_VERSION = "2023-06-01"
@@ -86,7 +87,7 @@ def _system(request: Request, lost: list[str]) -> str | list[dict[str, Any]] | N
 def _turns(request: Request, lost: list[str]) -> list[dict[str, Any]]:
     """The turns, roles alternating: consecutive ones of a role are one."""
     turns: list[tuple[str, list[dict[str, Any]]]] = []
-    for message in request.messages:
+    for message in with_own_ids(request.messages):
         if message.name is not None:
             lost.append("messages.name")
         blocks = [] if message.role == "system" else _blocks(message, lost)

@@ -46,7 +46,7 @@ class GeminiAssembler:
         saying = self._saying
         content = {"parts": saying.parts.get(choice, [{"text": ""}]), "role": "model"}
         fields = without_copies(saying.fields.get(choice, {}))
-        said = {"content": content, "finishReason": saying.reason(choice), "index": choice}
+        said = {"content": content, **saying.finished(choice), "index": choice}
         return {**said, **saying.grounded(choice), **fields}
 
     def _over(self, whole: dict[str, Any], base: bytes) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _rewrite(candidate: dict[str, Any], choice: int, before: Saying, after: Sayi
         candidate.clear()
         candidate.update({**stripped, "content": {**kept, "parts": said or [{"text": ""}]}})
     if choice in after.finish and after.finish.get(choice) != before.finish.get(choice):
-        candidate["finishReason"] = after.finish[choice]
+        candidate.update(after.finished(choice))
 
 
 def _rename(whole: dict[str, Any], start: Start) -> None:

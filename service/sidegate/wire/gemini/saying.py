@@ -34,6 +34,10 @@ from sidegate.wire.gemini.reply import CANDIDATE, PART, REPLY, USAGE
 from sidegate.wire.gemini.usage import finish_name, read_finish, write_finish, write_usage
 from sidegate.wire.seals import encoded
 
+MALFORMED = "MALFORMED_FUNCTION_CALL"
+MOST_SAID = 2_000
+"""Characters about a call that could not be said."""
+
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
 
@@ -70,6 +74,7 @@ class Saying:
         self.cited = Cited()
         self._kept: dict[int, str] = {}
         self._open: dict[tuple[int, int], _Call] = {}
+        self._broken: dict[int, str] = {}
         self._thinking: set[tuple[int, int]] = set()
         self._signature: dict[int, str] = {}
 
@@ -134,9 +139,12 @@ class Saying:
         found = grounding(self.cited, choice)
         return {} if found is None else {"groundingMetadata": found}
 
-    def reason(self, choice: int) -> str:
-        """The `finishReason`, the one that was read where it means the same."""
-        return self.finish.get(choice, "STOP")
+    def finished(self, choice: int) -> dict[str, Any]:
+        """The `finishReason`, the one that was read where it means the same; of a call that cannot be said, with it."""
+        broken = self._broken.get(choice)
+        if broken is None or self.finish.get(choice) != MALFORMED:
+            return {"finishReason": self.finish.get(choice, "STOP")}
+        return {"finishReason": MALFORMED, "finishMessage": f"Malformed function call: {broken}"[:MOST_SAID]}
 
     def _add(self, choice: int, part: dict[str, Any]) -> None:
         self._sign(choice)
@@ -188,7 +196,12 @@ class Saying:
         call = self._open.pop(key, None)
         if call is None or call.name is None:
             return
-        said: dict[str, Any] = {"name": call.name, "args": _arguments("".join(call.arguments))}
+        arguments = "".join(call.arguments)
+        if not _is_object(arguments):
+            # As Gemini itself: the call is not said, and the reply finishes by a word for it.
+            self._broken[key[0]] = f"{call.name}({arguments})"
+            return
+        said: dict[str, Any] = {"name": call.name, "args": Raw(arguments.strip().encode() or b"{}")}
         if call.id:
             said["id"] = call.id
         part: dict[str, Any] = {"functionCall": said}
@@ -200,6 +213,9 @@ class Saying:
     def _finish(self, finish: Finish) -> None:
         for key in [key for key in self._open if key[0] == finish.choice]:
             self._close(key)
+        if finish.choice in self._broken and finish.reason in ("stop", "tool_calls"):
+            self.finish[finish.choice] = MALFORMED
+            return
         kept = self._kept.get(finish.choice)
         same = kept is not None and read_finish(kept, called=finish.reason == "tool_calls") == finish.reason
         self.finish[finish.choice] = kept if kept is not None and same else write_finish(finish.reason)
@@ -230,10 +246,12 @@ def without_copies(fields: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _arguments(text: str) -> Raw:
-    """The `args` of a call. Cut short (by a limit) they are no object, and then empty."""
+def _is_object(arguments: str) -> bool:
+    """Whether they can be said; none are as good as an empty object."""
+    if not arguments.strip():
+        return True
     try:
-        msgspec.json.decode(text, type=dict[str, Any])
+        msgspec.json.decode(arguments, type=dict[str, Any])
     except UNREADABLE:
-        return Raw(b"{}")
-    return Raw(text.strip().encode())
+        return False
+    return True

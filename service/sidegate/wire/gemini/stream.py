@@ -69,7 +69,7 @@ class GeminiEncoder:
         candidates = [
             {
                 "content": {"parts": [{"text": ""}], "role": "model"},
-                "finishReason": saying.reason(choice),
+                **saying.finished(choice),
                 "index": choice,
                 **saying.grounded(choice),
             }
