@@ -19,6 +19,7 @@ from sidegate.gate import Shortcut, never
 from sidegate.wire.dialect import Dialect, Sign
 from sidegate.wire.mould import Moulded
 from sidegate.wire.sse import Splitter
+from sidegate.wire.surrogates import without_halves
 
 Take = Callable[[bytes], Coroutine[Any, Any, bool] | None]
 """Takes a piece. `None` where that was all and more is wanted; else what has to be awaited, which says so."""
@@ -132,7 +133,11 @@ class Pump:
         failure: SidegateError | None = None
         try:
             for event in events:
-                sign = self.meter.event(event)
+                try:
+                    sign = self.meter.event(event)
+                except ReplyError as error:
+                    # It goes out as it is: who joins the halves has the character.
+                    _, sign = self._mended(event, error)
                 if sign is Sign.CONTENT:
                     meaningful = True
                 elif sign is Sign.END:
@@ -171,7 +176,10 @@ class Pump:
         chunks: list[Chunk] = []
         try:
             for event in events:
-                sign = self.meter.event(event)
+                try:
+                    sign = self.meter.event(event)
+                except ReplyError as error:
+                    event, sign = self._mended(event, error)
                 if sign is not Sign.NOTHING:
                     chunks.append(self._chunk(event, sign))
                 if sign is Sign.END:
@@ -182,6 +190,13 @@ class Pump:
             if chunks:
                 await self._call.emit(chunks)
         return not self._ended
+
+    def _mended(self, event: bytes, error: ReplyError) -> tuple[bytes, Sign]:
+        """An event that could not be read, without halves of characters; and what it is. Raises `error` without any."""
+        mended = without_halves(event)
+        if mended is event:
+            raise error
+        return mended, self.meter.event(mended)
 
     def _chunk(self, event: bytes, sign: Sign) -> Chunk:
         chunk = Chunk(

@@ -88,6 +88,24 @@ def test_usage_with_an_empty_delta_after_the_content_is_a_report_and_nothing_els
 
 
 @pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}},
+        {"delta": {"annotations": [{"type": "url_citation"}]}},
+        {"delta": {"role": "assistant", "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}},
+        {"delta": {}, "logprobs": {"content": [{"token": "a"}]}},
+        {"delta": {}, "huge": [1.5]},
+    ],
+)
+def test_what_comes_with_usage_is_not_hidden_with_it(choice: dict[str, Any]) -> None:
+    both = event(choices=[{"index": 0, **choice}], usage=USAGE)
+    assert signs(delta(content="a"), both)[-1] is Sign.OTHER
+    meter = chat.meter()
+    meter.event(both)
+    assert meter.usage == Usage(3, 5)
+
+
+@pytest.mark.parametrize(
     ("payload", "usage"),
     [
         ({"x_groq": {"usage": USAGE}}, Usage(3, 5)),

@@ -11,6 +11,7 @@ from sidegate.pump import Pump, Take
 from sidegate.wire.body import value
 from sidegate.wire.dialect import Dialect, Meter
 from sidegate.wire.openai_embeddings import EMBEDDINGS, in_format
+from sidegate.wire.surrogates import without_halves
 
 
 async def relay_whole(
@@ -23,23 +24,32 @@ async def relay_whole(
         # A stream that was not framed as one: a JSON array of its events.
         await Pump(call, attempt, dialect, clock, hide_usage=hide_usage).stream(_AtOnce(body))
         return
-    meter = dialect.meter()
     if dialect.name == EMBEDDINGS == call.dialect:
-        body = await _as_asked(call, attempt, meter, body)
-    try:
-        meter.whole(body)
-    except ProviderError:
-        # What failed may have used something all the same, and say so.
-        attempt.usage = meter.usage
-        raise
+        body = await _as_asked(call, attempt, dialect.meter(), body)
+    read = _measured(attempt, dialect, body)
     if attempt.first_token is None:
         attempt.first_token = clock.monotonic()
-    _note(attempt, meter)
     if call.takes_raw(dialect.name, whole=True):
         await call.send_raw(body, meaningful=True)
         return
     reader, name = dialect.read_whole, dialect.name
-    await call.send(Chunk(body, reader=reader, dialect=name, whole=True, closing=True, meaningful=True))
+    await call.send(Chunk(read, reader=reader, dialect=name, whole=True, closing=True, meaningful=True))
+
+
+def _measured(attempt: Attempt, dialect: Dialect, body: bytes) -> bytes:
+    """Note what a body says and has used; the bytes that can be read as it."""
+    meter = dialect.meter()
+    try:
+        meter.whole(body)
+    except ProviderError as error:
+        read = without_halves(body) if isinstance(error, ReplyError) else body
+        if read is not body:
+            return _measured(attempt, dialect, read)
+        # What failed may have used something all the same, and say so.
+        attempt.usage = meter.usage
+        raise
+    _note(attempt, meter)
+    return body
 
 
 def _note(attempt: Attempt, meter: Meter) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol, TypeAlias
 
-from msgspec import ValidationError
+from msgspec import Struct, ValidationError
+from msgspec.json import Decoder
 
 from sidegate.contract.meaning import FinishReason, Usage
 from sidegate.errors import ProviderError
@@ -26,6 +27,7 @@ from sidegate.wire.openai_chat.reply import (
     content_pieces,
     reasoning_text,
 )
+from sidegate.wire.unsaid import is_object, is_said
 
 CONTENT = Sign.CONTENT
 OTHER = Sign.OTHER
@@ -35,6 +37,14 @@ _KEY = b'"content":"'
 SHORT = 64
 """Below it, data may be the closing word with spaces around."""
 
+
+class _Choices(Struct):
+    choices: list[dict[str, Any]] = []
+
+
+_ANY: Final = Decoder(_Choices)
+_UNSAID: Final = frozenset(("index", "role", "usage"))
+"""What a choice may have that says nothing."""
 
 Indexes: TypeAlias = "set[int] | frozenset[int]"
 _NONE: Final[frozenset[int]] = frozenset()
@@ -95,12 +105,12 @@ class Tally:
         self.finished = len(self._done) == len(self._begun)
         return True
 
-    def sign(self, *, content: bool, usage: bool, bare: bool) -> Sign:
+    def sign(self, data: bytes, *, content: bool, usage: bool, bare: bool) -> Sign:
         """What an event is; `bare` where it has no choice in it."""
         if content:
             self.started = True
             return Sign.CONTENT
-        if usage and (bare or self.started):
+        if usage and (bare or (self.started and _is_silent(data))):
             return Sign.USAGE
         return Sign.OTHER if self.started else Sign.LEAD_IN
 
@@ -170,7 +180,7 @@ class ChatMeter(Tally, Moulded):
             if choice.usage is not None and self.report(choice.usage):
                 reported = True
         # A report that cannot be read is still one: a client that did not ask for usage must not get its event.
-        return self.sign(content=content, usage=reported or event.usage is not None, bare=not event.choices)
+        return self.sign(data, content=content, usage=reported or event.usage is not None, bare=not event.choices)
 
     def whole(self, raw: bytes) -> None:
         try:
@@ -230,6 +240,20 @@ def _decoded(raw: bytes) -> Whole:
         return COUNTED.decode(raw)
     except ValidationError:
         return WHOLE.decode(raw)
+
+
+def _is_silent(data: bytes) -> bool:
+    """Whether no choice of an event says anything: images, annotations and probabilities come with usage, too."""
+    try:
+        choices = _ANY.decode(data).choices
+    except UNREADABLE:
+        return False
+    for choice in choices:
+        delta = choice.pop("delta", None)
+        said = {**choice, **delta} if is_object(delta) else choice
+        if any(is_said(value) for name, value in said.items() if name not in _UNSAID):
+            return False
+    return True
 
 
 class _Reply(Protocol):

@@ -63,7 +63,7 @@ class CompletionsMeter(Tally):
         raise_stated(event, data, raw)
         self.name(event.id, event.model)
         content = self._choices(event.choices or [])
-        return self.sign(content=content, usage=reported or event.usage is not None, bare=not event.choices)
+        return self.sign(data, content=content, usage=reported or event.usage is not None, bare=not event.choices)
 
     def whole(self, raw: bytes) -> None:
         whole = _decode(raw)
