@@ -150,6 +150,13 @@ def test_media_are_what_they_are() -> None:
     assert len(sent(Request(model="m", messages=(message,)))["contents"][0]["parts"]) == 5
 
 
+@pytest.mark.parametrize("kind", [{}, {"responseMimeType": "text/plain"}])
+def test_a_schema_for_text_is_a_field_without_a_word(kind: dict[str, str]) -> None:
+    request = read({**HI, "generationConfig": {"responseSchema": {"type": "OBJECT"}, **kind}})
+    assert request.response_format is None
+    assert request.extra["generationConfig.responseSchema"] == {"type": "object"}
+
+
 def test_schemas_are_read_as_json_schema() -> None:
     schema = {
         "type": "OBJECT",

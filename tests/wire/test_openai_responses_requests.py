@@ -229,10 +229,11 @@ def test_thinking_is_asked_for_sealed_where_a_model_is_to_think() -> None:
 
 
 def test_what_a_plugin_leaves_alone_is_written_as_it_was() -> None:
-    request = read(input=[{"type": "item_reference", "id": "x"}, {"role": "user", "content": "Hi"}], truncation="auto")
+    referred = [{"type": "item_reference", "id": "x"}, {"id": "y"}, {"type": None, "id": "z"}]
+    request = read(input=[*referred, {"type": None, "role": "user", "content": "Hi"}], truncation="auto")
     before, after = write(request)[0], write(replace(request, max_tokens=7))[0]
     assert {name for name in after if before.get(name) != after[name]} == {"max_output_tokens"}
-    assert before["input"][0] == {"type": "item_reference", "id": "x"}
+    assert before["input"][:3] == referred
 
 
 @pytest.mark.parametrize(
@@ -275,6 +276,7 @@ def test_a_mistake_names_its_field(fields: dict[str, Any], param: str) -> None:
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"background": True}, "background"),
         ({"input": [{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "x"}]}, "input"),
+        ({"input": [{"role": "user", "content": "Hi"}, {"id": "x"}]}, "input"),
         ({"input": []}, "input"),
     ],
 )

@@ -101,7 +101,10 @@ class _Reading:
             elif whole:
                 yield Finish("other", choice)
         yield from _of_reply(said)
-        yield from _usage(said.get("usageMetadata"), over)
+        blocked = _is_blocked(said)
+        if blocked:
+            yield Finish("content_filter")
+        yield from _usage(said.get("usageMetadata"), over or blocked)
 
     def _has_called(self, choice: int) -> bool:
         return choice in self._called or choice in self._calls.choices
@@ -176,9 +179,12 @@ def _of_reply(said: dict[str, Any]) -> Iterator[Part]:
     found = {key: value for key, value in said.items() if key not in _SAID and value is not None}
     if found:
         yield Opaque(REPLY, 0, None, found)
+
+
+def _is_blocked(said: dict[str, Any]) -> bool:
+    """Whether it is the prompt that was refused: nothing is generated then."""
     feedback = said.get("promptFeedback")
-    if isinstance(feedback, dict) and feedback.get("blockReason"):
-        yield Finish("content_filter")
+    return isinstance(feedback, dict) and bool(feedback.get("blockReason"))
 
 
 def _usage(said: Any, over: bool) -> Iterator[Part]:

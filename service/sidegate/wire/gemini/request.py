@@ -238,6 +238,9 @@ def _format(config: Config, extra: dict[str, Any]) -> ResponseFormat | None:
     if schema is not None and not isinstance(schema, dict):
         raise BadRequest("generationConfig.responseJsonSchema: Expected `object`", param="generationConfig")
     if kind in (None, "text/plain"):
+        if schema is not None:
+            # Gemini refuses a schema for text; here it is a field that nothing is made of.
+            extra[CONFIG + "responseSchema"] = schema
         return None
     if kind != "application/json":
         extra[CONFIG + "responseMimeType"] = kind

@@ -101,7 +101,10 @@ def _is_joined(message: Message) -> bool:
 
 
 def _read(item: dict[str, Any], place: str) -> Message:
-    kind = item.get("type", "message")
+    kind = item.get("type")
+    if kind is None:
+        # Of both kinds that need not say so, a reference has nothing but its id.
+        kind = "message" if "role" in item or "content" in item or "id" not in item else "item_reference"
     if not isinstance(kind, str):
         raise BadRequest(f"{place}.type: Expected `str`", param=f"{place}.type")
     match kind:
