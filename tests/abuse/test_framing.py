@@ -372,6 +372,17 @@ async def test_a_crooked_path_leads_nowhere(method: str, path: str) -> None:
         assert there.asked == 0
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/models/gpt%00", "/v1/usage?where=caller%3D%00", "/v1/jobs?after=%00", "/v1beta/models/a%00:generateContent"],
+)
+async def test_a_nul_in_a_url_is_a_400_in_the_words_of_its_path(path: str) -> None:
+    async with scene() as there:
+        answer = await ask(there.url, request(path, b"", method="GET"))
+        assert answer.status == 400
+        assert b"NUL" in answer.body
+
+
 @pytest.mark.parametrize("path", ["/\xff", "/v1/models/\xe9", "/ x", "/v1/models/\t"])
 async def test_a_path_of_other_bytes_is_hung_up_on(path: str) -> None:
     await hung_up_on(b"GET " + path.encode("latin-1") + b" HTTP/1.1\r\nHost: g\r\n\r\n", 400)

@@ -35,6 +35,12 @@ def check_framing(request: web.Request) -> None:
         raise BadRequest("The body's framing is not understood.", code=BAD_FRAMING)
 
 
+def check_target(request: web.Request) -> None:
+    """Refuse a NUL in the request target: nothing here is named with one, and PostgreSQL takes no text with it."""
+    if "%00" in request.raw_path:
+        raise BadRequest("The URL has a NUL character in it.")
+
+
 async def read_json(request: web.Request, bounds: Server) -> bytes:
     """The body of a JSON request. 415 for another type or an encoding, 413 beyond the bound, 408 where it is slow."""
     headers = request.headers

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from sidegate.errors import Refusal, SidegateError
-from sidegate.http.intake import check_framing
+from sidegate.http.intake import check_framing, check_target
 from sidegate.http.replies import Voice, error_response, reply_headers
 from sidegate.wire.own import Own
 from sidegate.wire.registry import DIALECTS
@@ -24,6 +24,7 @@ async def outermost(
     """The middleware round everything."""
     try:
         check_framing(request)
+        check_target(request)
         return await handler(request)
     except SidegateError as error:
         response = _plain(request, error)

@@ -22,6 +22,7 @@ from sidegate.keys.desk import Told
 from sidegate.keys.key import Shown
 from sidegate.loader import lets_in
 from sidegate.service import Service
+from sidegate.wire.body import check_duplicates
 
 T = TypeVar("T", bound=Struct)
 
@@ -103,9 +104,11 @@ class _Keys:
     async def _body(self, request: web.Request, wanted: type[T]) -> T:
         body = await read_json(request, self._bounds)
         try:
-            return msgspec.json.decode(body, type=wanted)
+            asked = msgspec.json.decode(body, type=wanted)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise misread(error) from error
+        check_duplicates(body)
+        return asked
 
 
 def _number(text: str) -> object:
