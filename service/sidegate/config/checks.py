@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from sidegate.config.deliveries import delivery_mistakes
 from sidegate.config.mistakes import Mistakes, Path, nearest, render
+from sidegate.config.stores import store_mistakes
 from sidegate.settings import Admin, Choice, Listener, Provider, Route, Settings, Target, as_choice
 from sidegate.settings.sockets import NAMED_ONLY
 
@@ -84,8 +85,8 @@ class Checks:
     def all(self) -> None:
         self._listeners()
         self._prefixes()
-        self._ledger()
-        self._workers()
+        for place, problem in store_mistakes(self._settings):
+            self._mistakes.add(place, problem)
         for name, provider in self._settings.providers.items():
             self._provider(("providers", name), provider)
         for name, targets in self._settings.models.items():
@@ -122,22 +123,6 @@ class Checks:
         for index, prefix in enumerate(self._settings.plugin_prefixes or ()):
             if not _MODULE.fullmatch(prefix):
                 self._mistakes.add(("plugin_prefixes", index), "expected the name of a package, such as acme.plugins")
-
-    def _workers(self) -> None:
-        if self._settings.workers > 1 and not self._settings.ledger.url:
-            self._mistakes.add("ledger.url", "is needed with several workers: each would know its own calls only")
-        if self._settings.jobs is not None and not self._settings.ledger.url:
-            self._mistakes.add("jobs", "are kept in the ledger's database, and there is none: set ledger.url")
-
-    def _ledger(self) -> None:
-        ledger = self._settings.ledger
-        scheme, colon, rest = ledger.url.partition("://")
-        file = scheme == "sqlite" and rest.startswith("/") and len(rest) > 1
-        server = scheme in ("postgresql", "postgres") and bool(colon)
-        if ledger.url and not file and not server:
-            self._mistakes.add("ledger.url", "expected `sqlite:///` and a path, `postgresql://...`, or nothing")
-        elif ledger.on_start_failure == "wait" and not server:
-            self._mistakes.add("ledger.on_start_failure", "`wait` is for PostgreSQL: a file is there or is not")
 
     # --- providers ----------------------------------------------------------------------------------------------------
 

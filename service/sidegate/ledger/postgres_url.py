@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _SECRET = ("password", "sslpassword", "oauth_client_secret")
-_EXPECTED = "is no PostgreSQL URL: expected postgresql://user:password@host:port/database?option=value"
+_EXPECTED = (
+    "is no PostgreSQL URL: expected postgresql://host:port/database?option=value, `user:password@` before the host"
+)
 
 _DEFAULTS: dict[str, str | int] = {
     # Seconds to reach the server; milliseconds until the kernel gives up what is not acknowledged.

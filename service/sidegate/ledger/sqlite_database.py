@@ -137,6 +137,6 @@ def sqlite_path(url: str) -> Path:
     """The file a ledger's URL means: `sqlite:///relative.db`, `sqlite:////absolute.db`. Raises `ConfigError`."""
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or path in ("", ":memory:") or "?" in path or "\0" in path:
-        expected = "sqlite:///path/to/file.db, postgresql://user@host/database, or empty for no ledger"
+        expected = "sqlite:///path/to/file.db, postgresql://host/database, or empty for no ledger"
         raise ConfigError(PLACE, f"must be {expected}")
     return Path(path)

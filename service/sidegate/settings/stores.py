@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from sidegate.settings.strict import Strict
-from sidegate.shared.address import check_url
 
 
 class Ledger(Strict, frozen=True, kw_only=True):
@@ -53,7 +52,3 @@ class Counters(Strict, frozen=True, kw_only=True):
     signal_wait: Annotated[
         float, Meta(ge=0.01, le=10, description="Seconds that the other gateways have to say whether a call is theirs.")
     ] = 0.5
-
-    def __post_init__(self) -> None:
-        if self.url:
-            check_url(self.url)

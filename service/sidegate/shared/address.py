@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+
+_DATABASE = re.compile(r"/?[0-9]{0,5}")
 
 CONNECT_SECONDS = 2.0
 """How long making a connection may take, TLS and password included. No call waits for it."""
@@ -29,6 +32,9 @@ def check_url(url: str) -> None:
         raise ValueError("unix:// needs the path of a socket")
     if parts.scheme != "unix" and not parts.hostname:
         raise ValueError("names no host")
+    if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+        # The driver would take database 0 for it.
+        raise ValueError("the path is the number of a database, as in redis://host/2")
 
 
 def shown(url: str) -> str:
