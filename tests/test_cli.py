@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import pytest
 from msgspec import Meta, Struct
@@ -382,10 +382,16 @@ def test_serve_ends_with_the_code_of_its_end(
 # --- as a process -----------------------------------------------------------------------------------------------------
 
 
-def process(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def process(
+    *arguments: str, before: Sequence[str] = (), stdout: IO[str] | int = subprocess.PIPE, **environ: str
+) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(part for part in sys.path if part)
     return subprocess.run(
-        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": path} | environ, capture_output=True, text=True
+        [*before, sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": path} | environ,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -416,15 +422,8 @@ def test_a_check_loads_no_server_and_no_json_schema(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_an_output_that_cannot_be_written_is_said_in_one_line() -> None:
-    path = os.pathsep.join(part for part in sys.path if part)
     with Path("/dev/full").open("w") as full:
-        ran = subprocess.run(
-            [sys.executable, "-m", "sidegate", "plugins"],
-            env=os.environ | {"PYTHONPATH": path},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        ran = process("-m", "sidegate", "plugins", stdout=full)
     assert ran.returncode == 2
     assert ran.stderr == "what was asked for cannot be written: No space left on device\n"
 
@@ -433,9 +432,7 @@ def test_a_command_without_an_output_does_its_work(tmp_path: Path) -> None:
     """`sidegate check >&-`, as some that run services do."""
     path = tmp_path / "sidegate.yaml"
     path.write_text("providers: {demo: {dialect: demo}}\nmodels: {demo: {provider: demo}}\npipelines: {main: {}}\n")
-    words = ["sh", "-c", 'exec "$0" -m sidegate check "$1" >&-', sys.executable, str(path)]
-    roots = os.pathsep.join(part for part in sys.path if part)
-    ran = subprocess.run(words, env=os.environ | {"PYTHONPATH": roots}, stderr=subprocess.PIPE, text=True)
+    ran = process("-m", "sidegate", "check", str(path), before=("sh", "-c", 'exec "$0" "$@" >&-'))
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
@@ -443,14 +440,7 @@ def test_a_reader_that_leaves_is_no_mistake(tmp_path: Path) -> None:
     """`sidegate plugins | head -0`."""
     read, write = os.pipe()
     os.close(read)
-    path = os.pathsep.join(part for part in sys.path if part)
-    ran = subprocess.run(
-        [sys.executable, "-m", "sidegate", "plugins"],
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    ran = process("-m", "sidegate", "plugins", stdout=write)
     os.close(write)
     assert ran.returncode == 0
     assert "BrokenPipe" not in ran.stderr
