@@ -24,7 +24,7 @@ _ENCODER = msgspec.json.Encoder(enc_hook=repr)
 def bounded(call: Call, default: int) -> None:
     """Have the request say how much may be answered, where the client did not."""
     request = call.request
-    if call.operation != "embeddings" and not request.max_tokens:
+    if call.operation != "embeddings" and request.max_tokens is None:
         call.request = replace(request, max_tokens=default + (request.reasoning_tokens or 0))
 
 
@@ -40,9 +40,10 @@ def most_input(call: Call) -> int:
 
 def most_output(call: Call, default: int) -> int:
     """`max_tokens`, or `default`, for each answer."""
+    most = call.request.max_tokens
     if call.asked.tokens is not None:
-        return call.request.max_tokens or call.asked.tokens[1]
-    return max([call.request.max_tokens or default, *said(call)]) * _answers(call.operation, call.request)
+        return call.asked.tokens[1] if most is None else most
+    return max([default if most is None else most, *said(call)]) * _answers(call.operation, call.request)
 
 
 def said(call: Call) -> Iterator[int]:

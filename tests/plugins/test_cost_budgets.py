@@ -256,6 +256,26 @@ async def test_a_client_is_told_what_is_left_and_its_reply_is_limited(stream: bo
     assert provider.exchanges[0].json["max_tokens"] == 11
 
 
+async def test_a_client_that_wants_no_reply_is_given_none_and_it_is_not_held() -> None:
+    """Anthropic fills its cache of prompts by `max_tokens: 0`; any other limit in its place is a reply that is paid."""
+    held: list[int] = []
+
+    async def fills(exchange: Exchange) -> None:
+        held.append(totals(ledger_of(running))[1])
+        usage = {"input_tokens": 0, "cache_creation_input_tokens": 20, "output_tokens": 0}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "real-1", "content": []}
+        await exchange.reply(msgspec.json.encode({**message, "stop_reason": "max_tokens", "usage": usage}))
+
+    async with scripted(fills) as provider:
+        config = budgeted(HARD, url=provider.url, dialect="anthropic")
+        async with gateway(config) as running, aiohttp.ClientSession(running.url) as client:
+            for most in (0, 1):
+                async with client.post("/v1/messages", json=chat(max_tokens=most)) as reply:
+                    assert reply.status == 200, await reply.text()
+            assert [exchange.json["max_tokens"] for exchange in provider.exchanges] == [0, 1]
+    assert held[1] - held[0] == OUTPUT
+
+
 async def test_a_retry_is_held_anew_and_each_attempt_is_charged() -> None:
     books = Books(1)
     calls = 0

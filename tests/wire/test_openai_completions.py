@@ -184,7 +184,7 @@ def test_a_prompt_of_text_can_be_seen_by_a_guard() -> None:
         ({"prompt": [1, "a"]}, "prompt[1]"),
         ({"prompt": [-1]}, "prompt[0]"),
         ({"prompt": [[]]}, "prompt[0]"),
-        ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": "x", "max_tokens": -1}, "max_tokens"),
     ],
 )
 def test_a_wrong_field_is_a_400_that_names_it(request_: dict[str, Any], param: str) -> None:

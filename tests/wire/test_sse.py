@@ -242,6 +242,20 @@ def test_a_comment_before_the_data_does_not_hide_it() -> None:
     assert sse.data(b": ping\ndata: a\n\n") == b"a"
 
 
+def test_blank_lines_are_passed_over_at_once() -> None:
+    """A provider that sends nothing else takes no more of the event loop than one that sends nothing."""
+    splitter = sse.Splitter()
+    asked: list[int] = []
+
+    def row(data: bytes, start: int) -> int:
+        asked.append(start)
+        return start
+
+    found = list(splitter.around(b"data: a\n\n" + b"\n" * 9999 + b"data: b\n\n" + b"\n" * 9999, row, []))
+    assert found == [b"data: a\n\n", b"data: b\n\n"]
+    assert len(asked) <= 4
+
+
 def test_the_kind_is_the_last_event_field() -> None:
     assert sse.kind(b"event: a\ndata: x\n\n") == "a"
     assert sse.kind(b"data: x\r\nevent:b\r\n\r\n") == "b"

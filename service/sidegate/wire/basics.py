@@ -69,6 +69,7 @@ class _Chat(_OpenAI, kw_only=True, gc=False):
 
 class _Completion(_OpenAI, kw_only=True, gc=False):
     prompt: str | _Several
+    max_tokens: openai.TokensOrNone | None = None
 
 
 class _Embedding(Basics, kw_only=True, gc=False):
@@ -91,8 +92,7 @@ class _Responses(Basics, kw_only=True, gc=False):
 
 class _AnthropicMessages(_Written, kw_only=True, gc=False):
     messages: _Messages
-    max_tokens: Annotated[int, Meta(ge=0, lt=2**31)]
-    """0 fills the cache of prompts, and answers nothing."""
+    max_tokens: openai.TokensOrNone
     temperature: openai.Share | None = None
 
 

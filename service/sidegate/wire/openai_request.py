@@ -23,6 +23,8 @@ from sidegate.wire.body import UNREADABLE, read_as, wrong_type
 
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
 Tokens = Annotated[int, Meta(ge=1, lt=2**31)]
+TokensOrNone = Annotated[int, Meta(ge=0, lt=2**31)]
+"""0 asks for no reply: Anthropic fills its cache of prompts by it, legacy completions `echo` the prompt."""
 Choices = Annotated[int, Meta(ge=1, le=128)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]

@@ -14,6 +14,8 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _CLOSING = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_BLANK = re.compile(rb"[\r\n]+")
+_NEWLINES = re.compile(rb"\n+")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LF = 10
 
@@ -90,6 +92,8 @@ class Splitter:
                 end = row(data, start)
                 if end > start:
                     rows.append(data[start:end])
+                elif data[start] == _LF:
+                    end = _skip(data, start, _NEWLINES)
                 else:
                     end = data.find(b"\n\n", start) + 2
                     event = data[start:end]
@@ -188,12 +192,10 @@ class Splitter:
         return ReplyError(f"The provider sent an event of more than {self._max} bytes.", code="event_too_large")
 
 
-def _skip(data: bytes, start: int) -> int:
+def _skip(data: bytes, start: int, blank: re.Pattern[bytes] = _BLANK) -> int:
     """Past the blank lines between events, and past the LF of a CRLF whose event was given out at the CR."""
-    end = len(data)
-    while start < end and data[start] in (_LF, CR):
-        start += 1
-    return start
+    found = blank.match(data, start)
+    return start if found is None else found.end()
 
 
 def data(event: bytes) -> bytes | None:

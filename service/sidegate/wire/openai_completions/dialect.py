@@ -39,7 +39,7 @@ class CompletionRequest(Struct):
     prompt: str | list[Any]
     stream: bool | None = None
     stream_options: openai_request.StreamOptions | None = None
-    max_tokens: openai_request.Tokens | None = None
+    max_tokens: openai_request.TokensOrNone | None = None
     temperature: openai_request.Temperature | None = None
     top_p: openai_request.Share | None = None
     stop: str | openai_request.Stops | None = None
