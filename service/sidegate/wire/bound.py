@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from sidegate.contract.meaning import Message, OpaqueContent, Request
 from sidegate.errors import BadRequest
-from sidegate.wire.openai_responses.input import REFERENCE
+from sidegate.wire.openai_responses.input import REFERENCE, RESULT
 
 _FIELDS = {"openai.responses": ("previous_response_id", "conversation", "prompt", "background")}
 """By dialect: fields that stand for what is said, or for how it is answered."""
-_CONTENT = frozenset((REFERENCE, "responses.compaction"))
+_CONTENT = frozenset((REFERENCE, RESULT, "responses.compaction"))
 _WHOLE = " With `store: false`, clients give back what was said itself."
 """The AI SDK refers to what was said before by default, and needs that setting to work with any provider."""
 

@@ -32,6 +32,8 @@ from sidegate.wire.seals import OPENAI, is_of, unmarked
 OPAQUE = "responses."
 REFERENCE = "responses.item_reference"
 """An item that only the provider which keeps it knows."""
+RESULT = "responses.function_call_output"
+"""What a tool answered, where there is no word for a piece of it."""
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;[^;,]*)*;base64,(?P<data>.*)", re.DOTALL)
 _Piece = TextContent | ImageContent | FileContent
@@ -114,8 +116,7 @@ def _read(item: dict[str, Any], place: str) -> Message:
             call = read_as(item, _Call, place)
             return Message("assistant", (ToolUse(call.call_id, call.name, call.arguments),))
         case "function_call_output":
-            result = read_as(item, _Result, place)
-            return Message("user", (ToolResult(result.call_id, _read_output(result.output, f"{place}.output")),))
+            return Message("user", (_read_result(item, place),))
         case "reasoning":
             return Message("assistant", (_read_reasoning(item, place),))
         case _:
@@ -151,12 +152,12 @@ def read_content(content: str | list[dict[str, Any]], place: str) -> tuple[Conte
     return tuple(_piece(piece, f"{place}[{index}]") for index, piece in enumerate(content))
 
 
-def _read_output(output: str | list[dict[str, Any]], place: str) -> tuple[_Piece, ...]:
-    found = read_content(output, place)
-    for index, piece in enumerate(found):
-        if not isinstance(piece, _Piece):
-            raise BadRequest(f"{place}[{index}].type: A tool cannot answer this.", param=f"{place}[{index}].type")
-    return tuple(piece for piece in found if isinstance(piece, _Piece))
+def _read_result(item: dict[str, Any], place: str) -> Content:
+    """What a tool answered; with a piece that has no word, as an image that OpenAI keeps, all of it is opaque."""
+    result = read_as(item, _Result, place)
+    found = read_content(result.output, f"{place}.output")
+    kept = tuple(piece for piece in found if isinstance(piece, _Piece))
+    return ToolResult(result.call_id, kept) if len(kept) == len(found) else OpaqueContent(RESULT, item)
 
 
 def _piece(piece: dict[str, Any], place: str) -> Content:
