@@ -63,7 +63,7 @@ class Outlet:
 class Running:
     """A plugin's stretch."""
 
-    name, watches_only, overdue = "slow", False, False
+    name, watches_only, overdue, forgotten = "slow", False, False, -1
 
     def __init__(self, since: float) -> None:
         self.since = since

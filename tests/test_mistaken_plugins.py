@@ -48,6 +48,9 @@ class Mistaken(Plugin[None]):
                 call.tap(lambda chunk: sys.exit(chunk.text))
             case "twice at once":
                 return (await asyncio.gather(handler(call), handler(call)))[0]
+            case "forgets what it holds":
+                async with call.hold():
+                    return await handler(call)
             case "refuses with success":
                 raise Refusal(200, "fine", "All is well.")
             case _:
@@ -154,6 +157,7 @@ def states(running: Running) -> list[tuple[str, str]]:
         "exit after",
         "exit in a tap",
         "twice at once",
+        "forgets what it holds",
         "refuses with success",
     ],
 )

@@ -62,6 +62,7 @@ class PluginFrame:
     __slots__ = (
         "call",
         "failure",
+        "forgotten",
         "inside",
         "layer",
         "leaked",
@@ -84,6 +85,7 @@ class PluginFrame:
     own: float
     sent: int
     leaked: bool
+    forgotten: int
     inside: bool
     """What is further in is at work."""
     overdue: bool
@@ -124,6 +126,7 @@ class PluginFrame:
         self.since = 0.0
         self.sent = call.sent
         self.inside = True
+        self.forgotten = -1
 
     def came(self, call: Call, reply: Reply | None, error: BaseException | None, now: float) -> None:
         """What is further in has ended: the plugin goes on."""
@@ -218,6 +221,7 @@ class _Layer:
         frame.since = now
         frame.own = 0.0
         frame.leaked = frame.overdue = frame.inside = False
+        frame.forgotten = -1
         frame.reply = frame.failure = None
         notes.frame = frame
         return frame
@@ -236,6 +240,8 @@ class _GuardLayer(_Layer):
             reply = await plugin(call, frame.handle)
             if not isinstance(reply, Reply):
                 raise TypeError(f"gave back {type(reply).__name__} and no Reply: `return await handler(call)`")
+            if frame.forgotten == call.sent:
+                raise RuntimeError("held the reply, and neither released nor dropped it")
         except BaseException as error:
             failure = self._failure(frame, error)
             frame.leave(call, outside, None, failure)

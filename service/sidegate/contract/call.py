@@ -242,7 +242,8 @@ class Call:
     async def hold(self) -> AsyncIterator[Hold]:
         """Collect what comes instead of passing it on: `held.release()` lets it go, `held.drop()` forgets it.
 
-        Leaving the block without either drops. Awaiting `handler` again is allowed only while nothing was released.
+        Leaving the block without either drops, too; a call that then ends with nothing sent is a plugin's mistake.
+        Awaiting `handler` again is allowed only while nothing was released.
         A reply larger than `hold_limit` is refused with 502 `reply_too_large`.
         """
         self._refuse_observer("hold")
@@ -251,6 +252,8 @@ class Call:
         self.stages.append(held)
         try:
             yield held
+            if held.chunks and not held.released and not held.leaked and self.notes.frame is not None:
+                self.notes.frame.forgotten = self.sent
         finally:
             if held in self.stages:
                 if self.notes.frame is not None:

@@ -12,6 +12,8 @@ class Frame(Protocol):
     """Since when the plugin's own code runs, monotonic seconds; 0 while it waits for what is further in."""
     overdue: bool
     """Set by the core before it interrupts a plugin that takes too long."""
+    forgotten: int
+    """What the call had sent when a hold was left with a reply in it that was neither released nor dropped; or -1."""
 
     @property
     def name(self) -> str: ...
