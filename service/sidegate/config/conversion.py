@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -58,7 +59,7 @@ class Conversion:
         if not isinstance(value, dict):
             return self._leaf(value, wanted, path)
         try:
-            known = {field.encode_name: field for field in fields(wanted)}
+            known = fields_of(wanted)
         except NameError as error:
             self._mistakes.add(path, f"the types of {wanted.__qualname__} cannot be resolved: {error}")
             return _FAILED
@@ -115,6 +116,12 @@ class Conversion:
             elif (text := read_secret(item, self._base, (*path, name), self._mistakes)) is not None:
                 found[meant] = Interpolated(text, True, frozenset({text}))
         return found
+
+
+@cache
+def fields_of(wanted: type[Struct]) -> Mapping[str, FieldInfo]:
+    """The fields by their names. Kept, for msgspec compiles each annotation whenever it is asked."""
+    return types.MappingProxyType({field.encode_name: field for field in fields(wanted)})
 
 
 def convert_settings(

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from sidegate.config.checks import Checks, Declared
 from sidegate.config.completion import complete
-from sidegate.config.conversion import Conversion, read_secret
+from sidegate.config.conversion import Conversion, fields_of, read_secret
 from sidegate.config.document import read_document
 from sidegate.config.interpolation import Interpolation
 from sidegate.config.masking import secrets_in
@@ -114,7 +114,7 @@ def _sound(filled: dict[str, Any]) -> tuple[Settings, Declared]:
     listed = filled.get("routes")
     routes = _sound_items(dict(enumerate(listed)) if isinstance(listed, list) else {}, Route)
     kept: dict[str, Any] = {name: _sound_items(block, _BLOCKS[name]) for name, block in blocks.items()}
-    for known in fields(Settings):
+    for known in fields_of(Settings).values():
         if known.name in filled and known.name != "routes" and known.name not in _BLOCKS:
             kept |= _sound_items({known.name: filled[known.name]}, known.type)
     pipelines = tuple(blocks["pipelines"]) if isinstance(filled.get("pipelines"), dict) else None
