@@ -150,6 +150,33 @@ async def test_a_budget_that_is_used_up_refuses_the_next_response_before_it_is_a
         assert spent[0].cost_nano_usd == COST
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ('{"type":"response.create","event_id":"\\ud800"}', "insufficient_quota"),
+        ('{"type":"response.create","response":{"instructions":"\\udc00"}}', "insufficient_quota"),
+        (b'{"type":"response.create"}', "insufficient_quota"),
+        (b' \n{"type":"response.create"}', "insufficient_quota"),
+        (b'\xef\xbb\xbf{"type":"response.create"}', "invalid_event"),
+        ('{"type":"response.create"}'.encode("utf-16"), "invalid_event"),
+        ('{"type":"response.create","event_id":7}', "invalid_event"),
+        ('\ufeff{"type":"response.create"}', "invalid_event"),
+        ('{"type":"response.create","response":NaN}', "invalid_event"),
+        ('[{"type":"response.create"}]', "invalid_event"),
+    ],
+)
+async def test_no_way_to_spell_a_request_passes_a_budget_by(said: str | bytes, code: str) -> None:
+    """A provider may read what JSON as it is strictly read is not."""
+    small = cost(budgets=[{"name": "b", "amount_usd": "0.0001"}])
+    async with realtime_provider() as provider, gateway_for(provider, keys(), small) as running:
+        async with session(running) as connection:
+            await connection._connection.send(said)
+            assert (await events(connection, "error"))[-1].error.code == code
+            await connection.session.update(session={"type": "realtime"})
+            await events(connection, "session.updated")
+        assert [event["type"] for event in provider.voices[0].heard] == ["session.update"]
+
+
 async def test_an_answer_that_no_budget_has_room_for_ends_the_session_and_is_charged() -> None:
     budget = {"name": "day", "amount_usd": "0.01", "period": "day"}
     async with realtime_provider() as provider, gateway_for(provider, keys(), cost(budgets=[budget])) as running:

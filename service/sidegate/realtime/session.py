@@ -32,6 +32,7 @@ from sidegate.sockets import closing
 from sidegate.sockets.closing import Closed, closing_for, passed_on
 from sidegate.upstream.choice import unknown_model
 from sidegate.wire.openai_realtime import events as wire
+from sidegate.wire.surrogates import without_halves
 
 if TYPE_CHECKING:
     from sidegate.live import Live
@@ -171,7 +172,7 @@ class Session:
         client, provider = self._client, self._provider
         while (message := await client.receive()) is not None:
             data = message.data
-            if message.text:
+            if message.text or wire.may_be_event(data):
                 kept = await self._said(data)
                 if kept is None:
                     continue
@@ -195,19 +196,18 @@ class Session:
 
     async def _said(self, data: bytes) -> bytes | None:
         """What goes on to the provider in its place; `None` where nothing does."""
+        data = without_halves(data)
         about: str | None = None
         try:
             event = wire.read_client(data)
-            kind = "" if event is None else event.type
             if self.call.notes.inputs:
-                self._look(Input(data, text=True, type=kind))
-            if event is not None:
-                about = event.event_id
-                if kind == wire.RESPONSE_CREATE:
-                    return await self._asked(data, event)
-                if kind in wire.SESSION_UPDATES:
-                    data = self._set(data, event)
-            self._flight.context.said(kind, len(data))
+                self._look(Input(data, text=True, type=event.type))
+            about = event.event_id
+            if event.type == wire.RESPONSE_CREATE:
+                return await self._asked(data, event)
+            if event.type in wire.SESSION_UPDATES:
+                data = self._set(data, event)
+            self._flight.context.said(event.type, len(data))
             return data
         except BadRequest as error:
             await self.tell(error, about)

@@ -5,6 +5,7 @@ Sources: https://platform.openai.com/docs/api-reference/realtime-client-events a
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
@@ -176,13 +177,21 @@ def server_type(data: bytes) -> str:
         return ""
 
 
-def read_client(data: bytes) -> ClientEvent | None:
-    """A client's event; `None` for what is none, which its provider may refuse. Of a key that stands twice, the last
-    counts; in an event that spends or sets something that is an error. Raises `BadRequest`."""
+def may_be_event(data: bytes) -> bool:
+    """Whether bytes that did not come as text are JSON all the same to whoever is not strict: in UTF-16, say."""
+    try:
+        return isinstance(json.loads(data), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def read_client(data: bytes) -> ClientEvent:
+    """A client's event. Raises `BadRequest` for what is none: its provider might take it for one that spends. Of a key
+    that stands twice, the last counts; in an event that spends or sets something that is an error."""
     try:
         event = _client(data)
-    except _UNREADABLE:
-        return None
+    except _UNREADABLE as error:
+        raise BadRequest("The message is not an event as Realtime has it.", code="invalid_event") from error
     if event.type in SESSION_UPDATES or event.type == RESPONSE_CREATE:
         check_duplicates(data)
     return event
