@@ -27,6 +27,9 @@ _VERSIONS = ("anthropic-version", "anthropic-beta", "openai-beta")
 _ONCE = ("background", "conversation", "container")
 """What goes on at the provider after the reply, or before: it is no answer to this body alone."""
 
+_OWN = ("previous_response_id",)
+"""What names something of one caller's: whether it is is asked further in, and nobody asks where an answer is kept."""
+
 Scope = Literal["caller", "team", "everyone"]
 
 
@@ -34,7 +37,8 @@ def key_of(call: Call, scope: Scope, models: Iterable[Model], version: str) -> s
     """Hex; `None` where the reply is not one to be kept. Raises `BadRequest` where the request makes no sense."""
     request = call.request  # Refuses repeated fields, too: of those the last would win here, and elsewhere the first.
     fields = call.asked.fields
-    if any(name in fields and bytes(fields[name]) not in (b"null", b"false") for name in _ONCE):
+    never = _ONCE if scope == "caller" else (*_ONCE, *_OWN)
+    if any(name in fields and bytes(fields[name]) not in (b"null", b"false") for name in never):
         return None
     changed = call.request_changed
     named: list[Any] = [

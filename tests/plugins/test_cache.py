@@ -326,9 +326,10 @@ def key(body: Mapping[str, Any], **more: Any) -> str | None:
     version = more.pop("version", "")
     headers = more.pop("headers", None)
     dialect = more.pop("dialect", "openai.chat")
+    scope = more.pop("scope", "caller")
     call = Ground().call(body, headers, **more)
     call.dialect = dialect
-    return key_of(call, "caller", models, version)
+    return key_of(call, scope, models, version)
 
 
 @pytest.mark.parametrize(
@@ -394,6 +395,13 @@ def test_neither_does_the_order_of_fields_nor_another_model_of_the_config() -> N
 @pytest.mark.parametrize("once", [{"background": True}, {"conversation": "conv_1"}, {"container": "c"}], ids=str)
 def test_what_goes_on_elsewhere_is_not_kept(once: Mapping[str, Any]) -> None:
     assert key({**BODY, **once}) is None
+
+
+def test_what_belongs_to_a_caller_is_kept_for_that_caller_alone() -> None:
+    """Whose a response is is asked behind the cache: nobody else is told what followed it."""
+    follows = {**BODY, "previous_response_id": "resp_1"}
+    assert key(follows) is not None
+    assert key(follows, scope="team") is key(follows, scope="everyone") is None
 
 
 _JSON = st.recursive(
