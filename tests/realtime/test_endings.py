@@ -74,6 +74,25 @@ async def test_the_provider_closes_and_the_client_is_told_as_it_was(code: int, t
         assert answer["output_tokens"] > 0
 
 
+@pytest.mark.parametrize("more", ["", r',"metadata":{"note":"\ud800"}'], ids=["plain", "half a character"])
+async def test_an_answer_that_is_told_twice_is_charged_once(more: str) -> None:
+    async def behaviour(voice: Voice, event: dict[str, Any]) -> None:
+        response = await voice.created()
+        await voice.piece(response)
+        usage = '"usage":{"input_tokens":5,"output_tokens":6,"total_tokens":11}'
+        for _ in range(2):
+            said = f'{{"id":"{response}","status":"completed",{usage}{more}}}'
+            await voice.socket.send_str(f'{{"type":"response.done","event_id":"e","response":{said}}}')
+
+    async with realtime_provider(behaviour) as provider, gateway_for(provider, keys(), cost()) as running:
+        async with session(running) as connection:
+            await connection.response.create()
+            await events(connection, "response.done")
+            await events(connection, "response.done")
+        lines = [line for line in await rows(running, 2) if line["operation"] == "realtime_response"]
+    assert [(line["input_tokens"], line["output_tokens"], line["ending"]) for line in lines] == [(5, 6, "complete")]
+
+
 async def test_a_client_that_leaves_stops_the_answer_and_what_it_used_is_still_heard() -> None:
     async with realtime_provider() as provider, gateway_for(provider, keys(), cost()) as running:
         async with session(running) as connection:

@@ -20,6 +20,9 @@ from sidegate.wire.openai_realtime.context import OUTPUT, Context, piece_bytes
 if TYPE_CHECKING:
     from sidegate.upstream.socket import ProviderSocket
 
+_MOST_OVER = 64
+"""Responses of which it is remembered that they are over."""
+
 Tell = Callable[[SidegateError], Awaitable[None]]
 
 
@@ -59,6 +62,8 @@ class Flight:
         """Asked for by the client; the provider has not begun them."""
         self._begun: dict[str, Turn] = {}
         """By the provider's id."""
+        self._over: deque[str | None] = deque(maxlen=_MOST_OVER)
+        """Those that are over, by the same."""
         self._running: set[Turn] = set()
         """All that are not settled."""
         self._admissions: set[asyncio.Task[Any]] = set()
@@ -157,6 +162,10 @@ class Flight:
     async def _done(self, data: bytes) -> None:
         done = wire.read_done(data)
         turn = self._begun.pop(done.id or "", None)
+        if turn is None and done.id is not None and done.id in self._over:
+            # Told twice, and used once.
+            return
+        self._over.append(done.id)
         if turn is None and done.usage is not None:
             # Nobody said that it had begun: what it used counts all the same.
             turn = self._turn(RESPONSE, begun=True, most=None)

@@ -188,7 +188,8 @@ class Session:
         provider = self._provider
         while (message := await provider.receive()) is not None:
             if message.text:
-                await self._flight.heard(wire.server_type(message.data), message.data, transcribes=bool(self.intent))
+                heard = without_halves(message.data)
+                await self._flight.heard(wire.server_type(heard), heard, transcribes=bool(self.intent))
             if not self._silent:
                 await self._client.send(message.data, message.text)
 
