@@ -40,6 +40,10 @@ class Ending(str, Enum):
     """A fault of the gateway itself or of a plugin."""
 
 
+_LONGEST_WAIT = 1e9
+"""Seconds; what is longer, or no number, can be told to nobody."""
+
+
 class SidegateError(Exception):
     """The root. `status` is HTTP's, `code` a stable public word, `type` OpenAI's coarse class of error."""
 
@@ -63,7 +67,7 @@ class SidegateError(Exception):
         super().__init__(message)
         self.message = message if message.isascii() else message.encode("utf-8", "replace").decode()
         self.param = param
-        self.retry_after = retry_after
+        self.retry_after = retry_after if retry_after is not None and 0 <= retry_after <= _LONGEST_WAIT else None
         """Seconds after which another try may succeed; sent as `Retry-After`."""
         self.headers = dict(headers or {})
         """Further reply headers, such as `WWW-Authenticate`."""

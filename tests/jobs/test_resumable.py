@@ -121,6 +121,47 @@ async def test_a_job_that_begins_anew_ends_a_stream_in_an_error_and_can_be_follo
         assert text_of(rest) == TEXT
 
 
+@pytest.mark.parametrize("path", [PATH, "/v1/responses", "/v1/messages"])
+async def test_a_stream_whose_gateways_have_died_of_it_ends_in_an_error(path: str) -> None:
+    """At the client that reads along, and for whoever fetches the result: what was cut is not passed for whole."""
+    told = Told()
+    async with scene(told, base=ROUTE) as on:
+        told.go(2)
+        async with on.ann.post(path, json=body_at(path)) as reply:
+            where = f"/v1/jobs/{reply.headers['x-sidegate-job']}"
+            await reply.content.readany()
+            await on.until(where, "running")
+            while not (await on.get(where))["progress"]["events"]:  # noqa: ASYNC110  # another task's doing
+                await asyncio.sleep(0.01)
+            jobs = on.running.service.jobs
+            assert jobs is not None
+            ((owner, *_),) = await jobs.store.owners("nobody")
+            await jobs.store.bury([owner], 1, "2999", "2999")
+            async with asyncio.timeout(20):
+                last = events(await reply.text())[-1]
+            assert "when its gateway died" in last.data
+        told.go()
+        async with on.ann.get(f"{where}/result") as reply:
+            assert "when its gateway died" in events(await reply.text())[-1].data
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/responses", "/v1/messages"])
+async def test_a_stream_whose_job_is_cancelled_before_it_begins_is_told(path: str) -> None:
+    told = Told()
+    async with scene(told, base=ROUTE, concurrency=1) as on:
+        first = await on.submit(**body())
+        await on.until(first, "running")
+        asking = asyncio.create_task(on.ann.post(path, json=body_at(path)))
+        async with asyncio.timeout(20):
+            while not (waiting := await on.get("/v1/jobs?state=queued"))["data"]:  # noqa: ASYNC110  # another's
+                await asyncio.sleep(0.01)
+        async with on.ann.delete(f"/v1/jobs/{waiting['data'][0]['id']}") as reply:
+            assert reply.status == 200
+        async with await asking as reply:
+            assert (reply.status, "cancelled" in await reply.text()) == (499, True)
+        told.go()
+
+
 # --- the AI SDK's chats -----------------------------------------------------------------------------------------------
 
 CHATS = {"routes": [{**GOES_ON, "default_model": "m"}]}

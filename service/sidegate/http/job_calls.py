@@ -115,4 +115,6 @@ def _again(request: web.Request) -> str | None:
 
 
 def _kept(headers: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
-    return {name: value for name in sorted(names) if (value := headers.get(name)) is not None}
+    """As text: what is no UTF-8 in them was meant for nobody."""
+    found = {name: value for name in sorted(names) if (value := headers.get(name)) is not None}
+    return {name: value.encode("utf-8", "replace").decode() for name, value in found.items()}

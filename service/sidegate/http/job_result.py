@@ -13,9 +13,10 @@ from sidegate.http.replies import Voice, when
 from sidegate.jobs import frames
 from sidegate.jobs.desk import RETRY_SECONDS, Desk
 from sidegate.jobs.frames import Position
-from sidegate.jobs.job import Job, read_failure, read_submission
+from sidegate.jobs.job import Job, read_submission
 from sidegate.jobs.run import UI
 from sidegate.wire import sse
+from sidegate.wire.header_fields import sound
 from sidegate.wire.registry import DIALECTS
 
 _JSON = "application/json"
@@ -59,13 +60,14 @@ async def result(desk: Desk, job: Job, voice: Voice | None = None, *, applied: s
     if applied:
         headers |= {"Preference-Applied": applied, "Vary": "Prefer"}
     if kept is not None:
-        headers |= _kept.decode(kept[1])
-    said = job.state == "completed" or (job.streams and job.last > 1)
-    if not said:
-        return _failed(job, voice, headers)
+        headers |= sound(_kept.decode(kept[1]))
+    if job.why is not None and not (job.streams and job.last > 1):
+        return _failed(job, job.why, voice, headers)
     if not job.streams:
         return Answer(200, frames.body_of(data), headers)
     events = frames.without_ids(data)
+    if job.untold is not None:
+        events += DIALECTS[job.dialect].write_error_event(job.untold, job.call_id or job.id)
     if job.dialect in UI:
         headers["x-vercel-ai-ui-message-stream"] = "v1"
     if submission is not None and submission.array:
@@ -74,9 +76,7 @@ async def result(desk: Desk, job: Job, voice: Voice | None = None, *, applied: s
     return Answer(200, events, headers, "text/event-stream")
 
 
-def _failed(job: Job, voice: Voice | None, headers: dict[str, str]) -> Answer:
-    cancelled = SidegateError("The job was cancelled.", status=499, code="cancelled", type="invalid_request_error")
-    error = cancelled if job.error is None else read_failure(job.error).raised()
+def _failed(job: Job, error: SidegateError, voice: Voice | None, headers: dict[str, str]) -> Answer:
     if error.retry_after is not None:
         headers |= when(error.retry_after)
     voice = voice or DIALECTS[job.dialect]

@@ -20,7 +20,7 @@ from sidegate.http.events import EventsOutlet, EventsSink, Reader, plain_asked
 from sidegate.http.jobs import Asking, Jobs
 from sidegate.jobs.desk import Desk, Wanted
 from sidegate.jobs.frames import START
-from sidegate.jobs.job import Job, read_failure
+from sidegate.jobs.job import Job
 from sidegate.jobs.reading import Reading
 from sidegate.jobs.run import UI
 from sidegate.service import Service
@@ -50,9 +50,9 @@ async def stream_job(
         call.reply_headers["content-location"] = f"{jobs.route.prefix}/v1/jobs/{job.id}/events"
         await _name(desk, call, job)
         job = await desk.begun(job)
-        if job.error is not None and job.last <= 1:
+        if job.why is not None and job.last <= 1:
             # Nothing was said before it: an error as any other.
-            raise read_failure(job.error).raised()
+            raise job.why
         return await _tell(desk, call, job)
 
     return await jobs.exchange(heart, endpoint.voice).run(call, outlet, sink)
@@ -97,12 +97,14 @@ async def _name(desk: Desk, call: Call, job: Job) -> None:
 async def _tell(desk: Desk, call: Call, job: Job) -> Reply:
     """All it says, from its beginning, as it says it."""
     reading = Reading(desk.store, desk.watch, job, START, desk.leaves, plain=True)
-    async for piece in reading.pieces(_nothing):
+    async for piece in reading.pieces(_cut):
         await call.send(Chunk(piece, dialect=job.dialect, parts=(), meaningful=True))
     return Reply()
 
 
-async def _nothing(job: Job) -> AsyncIterator[bytes]:
-    """The reply has its own end."""
+async def _cut(job: Job) -> AsyncIterator[bytes]:
+    """The reply has its own end, unless it was broken off where nobody could say so."""
+    if job.untold is not None:
+        raise job.untold
     return
     yield b""

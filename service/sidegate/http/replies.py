@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Protocol
 
 from aiohttp import web
@@ -15,15 +13,13 @@ from sidegate.errors import SidegateError
 from sidegate.http.intake import BAD_FRAMING
 from sidegate.http.server import SERVER
 from sidegate.wire import limit_headers
+from sidegate.wire.header_fields import sound
 
 LONGEST_WAIT = 120.0
 """Seconds that an SDK may wait by itself. OpenAI's waits no longer; Anthropic's would sleep for days, so it is told not
 to try again, and its caller when to."""
 
 SHOULD_RETRY = "x-should-retry"
-
-_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_FRAMING = frozenset({"content-length", "trailer", "transfer-encoding"})
 
 
 class Voice(Protocol):
@@ -36,26 +32,11 @@ class Voice(Protocol):
 
 
 def reply_headers(voice: Voice, call_id: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """The call's id, in the vendor's header too, and what plugins asked for.
-
-    What has no place in a header is left out, as is what says how long the reply is: aiohttp would answer nothing at
-    all, or a client would take the rest for the next reply.
-    """
+    """The call's id, in the vendor's header too, and what plugins asked for, as far as it may stand in a header."""
     headers = {"Server": SERVER, "x-request-id": call_id}
     if voice.name.startswith("anthropic."):
         headers["request-id"] = call_id
-    headers |= {
-        name: value
-        for name, value in extra.items()
-        if type(value) is str and value.isascii() and value.isprintable() and _may_stand(name)
-    }
-    return headers
-
-
-@lru_cache(maxsize=512)
-def _may_stand(name: object) -> bool:
-    """Whether it is a name (RFC 9110 section 5.1), and none that is the server's own to say."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name.lower() not in _FRAMING
+    return headers | sound(extra)
 
 
 def call_headers(voice: Voice, call: Call) -> dict[str, str]:

@@ -180,7 +180,7 @@ class Desk:
         state, limit, after = asked.get("state"), asked.get("limit", "20"), asked.get("after")
         if state is not None and state not in _STATES:
             raise BadRequest(f"state is one of {', '.join(sorted(_STATES))}.", param="state")
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MOST_LISTED:
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= MOST_LISTED):
             raise BadRequest(f"limit is 1 to {MOST_LISTED}.", param="limit")
         most = int(limit)
         found = await self.store.page(call.caller.name, state, after, most + 1)

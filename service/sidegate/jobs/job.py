@@ -58,6 +58,10 @@ class NewJob(Struct, frozen=True, kw_only=True):
     give_up_at: str
 
 
+POISONED = "job_poisoned"
+"""The code of a job whose gateways died of it."""
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A job as it stands in the store. Times are as the ledger has them."""
 
@@ -92,6 +96,23 @@ class Job(Struct, frozen=True, kw_only=True):
     ended_at: str | None
     remove_at: str | None
     digest: str | None
+
+    @property
+    def why(self) -> SidegateError | None:
+        """Why it ended otherwise than complete; `None` where it did not."""
+        if not self.ended or self.state in ("completed", "removed"):
+            return None
+        if self.error is not None:
+            return read_failure(self.error).raised()
+        return SidegateError("The job was cancelled.", status=499, code="cancelled", type="invalid_request_error")
+
+    @property
+    def untold(self) -> SidegateError | None:
+        """The same, where none of its events says it: nobody ran it any more."""
+        why = self.why
+        if why is None or self.error is None or why.code == POISONED:
+            return why
+        return why if self.state == "expired" and not self.last else None
 
     @property
     def ended(self) -> bool:
@@ -182,7 +203,7 @@ class Failure(Struct, frozen=True, kw_only=True):
             code=error.code,
             type=error.type,
             message=error.message,
-            param=error.param,
+            param=error.param if isinstance(error.param, str) else None,
             retry_after=error.retry_after,
         )
 

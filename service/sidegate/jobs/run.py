@@ -22,6 +22,7 @@ from sidegate.outlet import BufferOutlet, StreamOutlet, named
 from sidegate.settings import Route, Server
 from sidegate.wire.body import check_duplicates, read_fields
 from sidegate.wire.dialect import Dialect, Envelope, Fields
+from sidegate.wire.header_fields import sound
 from sidegate.wire.ui.dialect import CHAT, COMPLETION, UIMessages
 from sidegate.wire.ui.history import continued
 
@@ -166,13 +167,14 @@ class Run:
             except Refusal as refusal:
                 error = refusal
         if error is not None:
-            self.sink.add_last(self._dialect.write_error_event(error, self.call.id))
+            event = self._dialect.write_error_event(error, self.call.id)
+            self.sink.add_last(self.outlet.failure(event) if isinstance(self.outlet, StreamOutlet) else event)
         return Outcome(
             state=_state(error),
             status=200 if error is None else error.status,
             ending=reply.ending.value if error is reply.error or error is None else error.ending.value,
             spent=self.spent(),
-            headers=dict(self.call.reply_headers),
+            headers=sound(self.call.reply_headers),
             error=None if error is None else Failure.of(error),
         )
 

@@ -18,7 +18,7 @@ from sidegate.jobs import sql_ask, sql_tend, sql_work
 from sidegate.jobs.frames import Position
 from sidegate.jobs.job import Batch, Claimed, Head, Job, NewJob, Outcome, Run
 from sidegate.jobs.store import Bounds, Buried, Owner
-from sidegate.ledger.database import Database, Deadlock, Lost, StoreError
+from sidegate.ledger.database import Database, Deadlock, Lost, StoreError, Unfit
 
 T = TypeVar("T")
 
@@ -38,6 +38,9 @@ class _Line:
     async def run(self, work: Callable[[Database], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, work)
+        except Unfit:
+            # No store takes it, however often it is tried.
+            raise
         except StoreError as error:
             _logger.error("jobs: %s", error)
             raise unavailable() from error
@@ -118,9 +121,18 @@ class SqlJobs:
         work = partial(sql_work.finish, owner=owner, ends=ends, now=now, keep_until=keep_until)
         return await self._writing.run(work)
 
-    async def put_back(self, owner: str, job: Claimed, ending: str, run_after: str, now: str, *, undone: bool) -> bool:
+    async def put_back(
+        self, owner: str, job: Claimed, ending: str, run_after: str, now: str, keep_until: str, *, undone: bool
+    ) -> bool:
         work = partial(
-            sql_work.put_back, owner=owner, job=job, ending=ending, run_after=run_after, now=now, undone=undone
+            sql_work.put_back,
+            owner=owner,
+            job=job,
+            ending=ending,
+            run_after=run_after,
+            now=now,
+            keep_until=keep_until,
+            undone=undone,
         )
         return await self._writing.run(work)
 

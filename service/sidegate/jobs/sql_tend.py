@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import asdict
 
-from sidegate.jobs.job import Failure, encode
+from sidegate.jobs.job import POISONED, Failure, encode
 from sidegate.jobs.store import Buried, Owner
 from sidegate.ledger.database import Database
 from sidegate.ledger.lease import GATEWAY_KILLED
@@ -65,7 +65,7 @@ def expire(database: Database, *, now: str, keep_until: str) -> int:
         found = database.execute(sql, (now, MANY)).fetchall()
         failure = Failure(status=504, code="job_expired", type="server_error", message="The job waited too long.")
         for (id,) in found:
-            sql = """UPDATE jobs SET state = 'expired', status = 504, ending = 'timed_out', error = :error,
+            sql = """UPDATE jobs SET state = 'expired', status = 504, ending = 'timed_out', error = :error, last = 0,
                 ended_at = :now, remove_at = :keep_until WHERE id = :id AND state = 'queued'"""
             database.execute(sql, {"id": id, "error": encode(failure), "now": now, "keep_until": keep_until})
     return len(found)
@@ -97,4 +97,4 @@ def leave(database: Database, *, owner: str) -> None:
 
 def _poisoned(times: int) -> Failure:
     message = f"The job was running {times} times when its gateway died, and is not tried again."
-    return Failure(status=500, code="job_poisoned", type="server_error", message=message)
+    return Failure(status=500, code=POISONED, type="server_error", message=message)

@@ -41,6 +41,8 @@ _RUN_ENDED = """UPDATE job_runs SET ended_at = :now, ending = :ending, cost_nano
 _BACK = f"UPDATE jobs SET state = 'queued', owner = NULL, run_after = :run_after WHERE {_MINE}"
 _UNDO = f"""UPDATE jobs SET state = 'queued', owner = NULL, run_after = :run_after, generation = generation - 1
     WHERE {_MINE}"""
+_CANCELLED = f"""UPDATE jobs SET state = 'cancelled', status = 499, ending = 'cancelled', ended_at = :now,
+    remove_at = :keep_until WHERE {_MINE} AND cancelling = 1"""
 _CANCELLING = "SELECT id FROM jobs WHERE owner = ? AND state = 'running' AND cancelling = 1"
 
 
@@ -167,10 +169,22 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
 
 
 def put_back(
-    database: Database, *, owner: str, job: Claimed, ending: str, run_after: str, now: str, undone: bool
+    database: Database,
+    *,
+    owner: str,
+    job: Claimed,
+    ending: str,
+    run_after: str,
+    now: str,
+    keep_until: str,
+    undone: bool,
 ) -> bool:
     names = {"job": job.id, "owner": owner, "generation": job.generation, "run_after": run_after}
     with database.transaction():
+        if database.execute(_CANCELLED, {**names, "now": now, "keep_until": keep_until}).rowcount:
+            # Its caller has been told so meanwhile: it must not begin again.
+            database.execute(_RUN_ENDED, {**names, "now": now, "ending": "cancelled", "cost": None})
+            return True
         if not database.execute(_UNDO if undone else _BACK, names).rowcount:
             return False
         if undone:

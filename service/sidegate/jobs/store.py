@@ -89,8 +89,11 @@ class JobStore(Protocol):
         owner's."""
         ...
 
-    async def put_back(self, owner: str, job: Claimed, ending: str, run_after: str, now: str, *, undone: bool) -> bool:
-        """Into the queue again. `undone`: it had not begun, so the run does not count."""
+    async def put_back(
+        self, owner: str, job: Claimed, ending: str, run_after: str, now: str, keep_until: str, *, undone: bool
+    ) -> bool:
+        """Into the queue again; one that was cancelled meanwhile ends. `undone`: it had not begun, so the run does not
+        count."""
         ...
 
     async def cancelling(self, owner: str) -> list[str]:

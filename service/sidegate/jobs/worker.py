@@ -1,4 +1,4 @@
-"""Worker: takes jobs as there is room, runs them as calls, and makes what they say durable, in batches for all."""
+"""Worker: takes jobs as there is room, and runs them as calls."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 from sidegate.contract.host import Clock
 from sidegate.contract.reply import Reply
 from sidegate.errors import Cancelled, Ending, SidegateError
-from sidegate.jobs.job import Batch, Claimed, Failure, Outcome, Spent
+from sidegate.jobs.job import Claimed
 from sidegate.jobs.run import JobExpired, Run, TakenOver
 from sidegate.jobs.serving import Serving
 from sidegate.jobs.sink import JobSink
 from sidegate.jobs.store import Bounds, JobStore, Owner
 from sidegate.jobs.watch import Watch
+from sidegate.jobs.writing import RETRY_SECONDS, Writing, failed, surely
 from sidegate.ledger.rows import stamp
 from sidegate.live import Live
 from sidegate.settings import Jobs
@@ -26,15 +27,9 @@ from sidegate.wire.registry import DIALECTS
 
 POLL_SECONDS = 0.5
 """Between two looks for jobs that other gateways have accepted, or that are to be stopped."""
-RETRY_SECONDS = 0.5
-"""Between two tries to write what could not be written."""
 
 STOP_SECONDS = 10.0
 """How long a gateway that stops tries to write how its last jobs ended."""
-
-T = TypeVar("T")
-End: TypeAlias = Callable[[], tuple[Batch, Outcome]]
-"""How a job has ended, asked for when it is written: all it has said is in it."""
 
 _logger = logging.getLogger("sidegate.jobs")
 
@@ -68,9 +63,7 @@ class Worker:
         """By job and generation: one that was lost may have come back before it has ended here."""
         self._ending: set[asyncio.Task[None]] = set()
         self._work = asyncio.Event()
-        self._news = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._ends: list[tuple[End, asyncio.Future[None]]] = []
+        self._writing = Writing(bounds, store, owner.id, clock, watch, self._runs)
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self.taken = 0
@@ -90,7 +83,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._take(), name="jobs take"),
-            loop.create_task(self._write(), name="jobs write"),
+            loop.create_task(self._writing.run(), name="jobs write"),
             loop.create_task(self._obey(), name="jobs obey"),
         ]
 
@@ -150,10 +143,10 @@ class Worker:
             if route is None:
                 raise KeyError(job.route)
             dialect = DIALECTS[job.dialect]
-            sink = JobSink(job.generation, self._settings.max_result_bytes, self._news.set)
+            sink = JobSink(job.generation, self._settings.max_result_bytes, self._writing.news.set)
             run = Run(job, dialect, route, serving.settings.server, self._clock, sink)
             handler = serving.known(route.pipeline)
-        except (KeyError, SidegateError) as error:
+        except Exception as error:
             self._later(self._unfit(job, error))
             return
         try:
@@ -194,65 +187,27 @@ class Worker:
         # What it cost is on record before it is said that it has ended.
         with suppress(SidegateError):
             await self._settled()
-        await self._written(partial(run.end, reply))
+        await self._writing.end(run.job, partial(run.end, reply))
 
     async def _unfit(self, job: Claimed, error: Exception) -> None:
         """It cannot run here at all: its route is gone, or what was kept cannot be read."""
-        said = error if isinstance(error, SidegateError) else None
-        failure = Failure.of(said or SidegateError("The job's route is not served any more.", code="route_gone"))
-        outcome = Outcome(
-            state="failed", status=failure.status, ending="failed", spent=Spent(), headers={}, error=failure
-        )
-        batch = Batch(job=job.id, generation=job.generation, first=1, last=0, data=b"", spent=Spent())
-        await self._written(lambda: (batch, outcome))
+        if isinstance(error, KeyError):
+            error = SidegateError("The job's route is not served any more.", code="route_gone")
+        elif not isinstance(error, SidegateError):
+            _logger.error("job %s cannot be begun: %s", job.id, type(error).__name__)
+            error = SidegateError("What was kept of the job cannot be read.")
+        await self._writing.end(job, partial(failed, job, error))
         self._watch.told(job.id)
-
-    async def _written(self, end: End) -> None:
-        """Returns when it is durable, or the job is somebody else's."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.append((end, done))
-        self._news.set()
-        self._hurry.set()
-        await done
 
     async def _back(self, job: Claimed, ending: str, seconds: float, *, undone: bool) -> None:
         now = self._clock.now()
-        run_after = stamp(now + timedelta(seconds=seconds))
-        back = partial(self._store.put_back, self._owner.id, job, ending, run_after, stamp(now), undone=undone)
-        await _sure(back)
+        run_after, keep_until = (stamp(now + timedelta(seconds=after)) for after in (seconds, self._settings.keep))
+        back = partial(
+            self._store.put_back, self._owner.id, job, ending, run_after, stamp(now), keep_until, undone=undone
+        )
+        await surely(back)
 
     # --- while they run -----------------------------------------------------------------------------------------------
-
-    async def _write(self) -> None:
-        """What all runs have said since, and which have ended: one after the other, so that an end comes last."""
-        while True:
-            await self._news.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.batch_seconds):
-                    await self._hurry.wait()
-            self._news.clear()
-            self._hurry.clear()
-            batches = [batch for run in self._runs.values() if run.runs and (batch := run.batch()).data]
-            if batches:
-                for lost in await _sure(partial(self._store.save, self._owner.id, batches)):
-                    if (run := self._runs.get(lost)) is not None:
-                        run.stop(TakenOver())
-            for batch in batches:
-                self._watch.told(batch.job)
-            await self._write_ends()
-
-    async def _write_ends(self) -> None:
-        waiting, self._ends = self._ends, []
-        if not waiting:
-            return
-        now = self._clock.now()
-        keep_until = stamp(now + timedelta(seconds=self._settings.keep))
-        ends = [end() for end, _ in waiting]
-        for id, _ in await _sure(partial(self._store.finish, self._owner.id, ends, stamp(now), keep_until)):
-            _logger.warning("job %s was taken over by another gateway", id)
-        for _, done in waiting:
-            if not done.done():
-                done.set_result(None)
 
     async def _obey(self) -> None:
         """Stop what is to be stopped, whoever was asked; and what takes too long."""
@@ -267,12 +222,3 @@ class Worker:
             for run in tuple(self._runs.values()):
                 if run.give_up_at <= now:
                     run.stop(JobExpired())
-
-
-async def _sure(work: Callable[[], Awaitable[T]]) -> T:
-    """Until the store has answered: all of it can be done twice."""
-    while True:
-        try:
-            return await work()
-        except SidegateError:
-            await asyncio.sleep(RETRY_SECONDS)
