@@ -160,7 +160,8 @@ class Citation(Struct, frozen=True, gc=False):
     origin: str | None = None
     """The dialect that `data` is in."""
     data: Any = None
-    """The citation in its provider's own words, kept while its place stands."""
+    """The citation in its provider's own words, kept while its place stands. They go before all of the above: an edit
+    that changes that leaves them out."""
 
 
 class Comment(Struct, frozen=True, gc=False):

@@ -178,7 +178,8 @@ class _Block:
         if was is None:
             return self.content()
         raw = old[self.key.source]
-        if self._said() == was._said():
+        same = self._said() == was._said()
+        if same and self.citations == was.citations:
             return raw
         said = self.content()
         if said is None:
@@ -187,7 +188,7 @@ class _Block:
         if self.key.kind == "text":
             # What is cited as it was would say of the old text what is no longer said.
             kept.pop("citations", None)
-            cited = [citation for citation in said.pop("citations", ()) if citation not in was.citations]
+            cited = [citation for citation in said.pop("citations", ()) if same or citation not in was.citations]
             said |= {"citations": cited} if cited else {}
         return kept | said
 

@@ -77,6 +77,10 @@ def _rewrite(candidate: dict[str, Any], choice: int, before: Saying, after: Sayi
         stripped = without_copies(candidate)
         candidate.clear()
         candidate.update({**stripped, "content": {**kept, "parts": said or [{"text": ""}]}})
+    was, now = before.fields.get(choice, {}), after.fields.get(choice, {})
+    for name in was.keys() - now.keys():
+        candidate.pop(name, None)
+    candidate.update({name: value for name, value in now.items() if was.get(name) != value})
     if choice in after.finish and after.finish.get(choice) != before.finish.get(choice):
         candidate.update(after.finished(choice))
 

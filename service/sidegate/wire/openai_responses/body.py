@@ -52,18 +52,20 @@ def _items(now: list[dict[str, Any]], was: list[dict[str, Any]], kept: list[Any]
         elif told.get(item.get("id")) == item:
             found.append(original)
         else:
-            found.append({**original, **item, **_content(item, original)})
+            found.append({**original, **item, **_content(item, told.get(item.get("id"), {}), original)})
     return found
 
 
-def _content(item: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a changed item: those that stayed keep what is not known of them."""
+def _content(item: dict[str, Any], told: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a changed item: those that stayed, with what they cite, keep what is not known of them."""
     if "content" not in item:
         return {}
-    before = pieces(original.get("content"))
+    before, said = pieces(original.get("content")), pieces(told.get("content"))
     content: list[dict[str, Any]] = []
     for place, piece in enumerate(item["content"]):
         was = before[place] if place < len(before) else {}
+        cited = said[place].get("annotations") if place < len(said) else None
         same = all(was.get(name) == piece.get(name) for name in ("type", "text", "refusal"))
+        same = same and cited == piece.get("annotations")
         content.append(was if same else piece)
     return {"content": content}
