@@ -29,6 +29,7 @@ from sidegate.upstream.whole import relay_whole
 from sidegate.wire.body import encode, write_fields
 from sidegate.wire.dialect import Dialect, Fields
 from sidegate.wire.openai_chat.indexes import CHAT, FOR_HELPERS, FOR_TRANSLATION, HELPER
+from sidegate.wire.rewriting import rewritten
 from sidegate.wire.translation import Untranslatable, bounded, header_of, lost_anew, translated
 
 DROPPED = "x-sidegate-dropped"
@@ -186,11 +187,8 @@ class HttpProvider:
         if (changed := call.request_changed) is not None:
             lost: list[str] = []
             before, after = dialect.write_request(changed[0], []), dialect.write_request(changed[1], lost)
-            anew = {key: encode(value) for key, value in after.items() if before.get(key) != value}
-            self._name(call, attempt, lost_anew(dialect.name, fields, anew, lost))
-            fields.update(anew)
-            for key in before.keys() - after.keys():
-                fields.pop(key, None)
+            fields, anew = rewritten(dialect.name, call.asked.fields, before, after)
+            self._name(call, attempt, lost_anew(dialect.name, call.asked.fields, anew, lost))
             self._limit(dialect, fields, call.asked.fields)
         adapted = dialect.adapt(fields, model=attempt.target, stream=stream)
         return write_fields(self._host.fit(adapted)), stream and not call.asked.wants_usage
