@@ -18,7 +18,7 @@ from sidegate.contract import (
     ToolResult,
     ToolUse,
 )
-from sidegate_plugins._redact_request import text_of, texts
+from sidegate_plugins._redact_request import TYPES, text_of, texts
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -29,7 +29,7 @@ def judged(asked: Request, roles: Collection[str], *, all_turns: bool) -> list[s
     messages = asked.messages if all_turns else latest(asked)
     found = [text for message in messages if message.role in roles for text in _said(message)]
     found += [one for one in asked.input if isinstance(one, str)]
-    found += texts(asked.extra)
+    found += texts(asked.extra, TYPES)
     return [text for text in found if text.strip()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,12 @@ _UNTOUCHED = frozenset(
         "cache_control",
     )
 )
-"""What is no text: names, and payloads that would be broken by a change."""
+"""What is no text in a block of content: names, and payloads that would be broken by a change."""
+TYPES = frozenset(("type",))
+"""The same elsewhere: a schema, metadata, a field without a word."""
+_TEXTS = ("json", "+json", "xml", "+xml", "javascript", "x-yaml", "yaml")
+"""What types of `application` that are text end with."""
+_OF_URLS = str.maketrans("-_", "+/")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Rewrite = Callable[[str], str]
@@ -62,20 +67,22 @@ class Rewriting:
             response_format=None if shape is None else self._format(shape),
             stop=tuple(map(self.plain, asked.stop)),
             user=None if asked.user is None else self.plain(asked.user),
-            metadata=self.values(asked.metadata),
+            metadata=self.values(asked.metadata, frozenset()),
             input=tuple(self.plain(one) if isinstance(one, str) else one for one in asked.input),
         )
         return asked if rewritten == asked else rewritten
 
-    def values(self, value: Any) -> Any:
-        """The texts that stand anywhere in a JSON value."""
+    def values(self, value: Any, but: Collection[str] = _UNTOUCHED) -> Any:
+        """The texts that stand anywhere in a JSON value, those under the names of `but` left as they are."""
         match value:
             case str():
                 return self.plain(value)
             case dict():
-                return {name: each if _is_untouched(name, each) else self.values(each) for name, each in value.items()}
+                return {
+                    name: each if _is_left(name, each, but) else self.values(each, but) for name, each in value.items()
+                }
             case list():
-                return [self.values(each) for each in value]
+                return [self.values(each, but) for each in value]
             case _:
                 return value
 
@@ -117,24 +124,31 @@ class Rewriting:
 
     def _tool(self, tool: Tool) -> Tool:
         description = None if tool.description is None else self.plain(tool.description)
-        return replace(tool, description=description, parameters=self.values(tool.parameters))
+        return replace(tool, description=description, parameters=self.values(tool.parameters, TYPES))
 
     def _format(self, shape: ResponseFormat) -> ResponseFormat:
-        return replace(shape, schema=self.values(shape.schema))
+        return replace(shape, schema=self.values(shape.schema, TYPES))
 
 
-def _is_untouched(name: str, value: Any) -> bool:
-    return name in _UNTOUCHED and isinstance(value, str)
+def _is_left(name: str, value: Any, but: Collection[str]) -> bool:
+    return name in but and isinstance(value, str)
 
 
 def text_of(file: FileContent) -> str | None:
     """The text of a file that is sent along and is text."""
-    if file.data is None or not (file.media_type or "").startswith("text/"):
+    if file.data is None or not _is_text(file.media_type or ""):
         return None
+    # Broken into lines, of the alphabet for URLs, without its padding: providers read it all the same.
+    data = "".join(file.data.split()).translate(_OF_URLS).rstrip("=")
     try:
-        return base64.b64decode(file.data, validate=True).decode()
+        return base64.b64decode(data + "=" * (-len(data) % 4), validate=True).decode()
     except (binascii.Error, ValueError):
         return None
+
+
+def _is_text(media_type: str) -> bool:
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind.startswith("text/") or (kind.startswith("application/") and kind.endswith(_TEXTS))
 
 
 def unreadable(asked: Request) -> str | None:
@@ -153,18 +167,18 @@ def unreadable(asked: Request) -> str | None:
     return "tokens" if any(not isinstance(one, str) for one in asked.input) else None
 
 
-def texts(value: Any) -> Iterator[str]:
-    """The texts that stand anywhere in a JSON value."""
+def texts(value: Any, but: Collection[str] = _UNTOUCHED) -> Iterator[str]:
+    """The texts that stand anywhere in a JSON value, but for those under the names of `but`."""
     match value:
         case str():
             yield value
         case dict():
             for name, each in value.items():
-                if not _is_untouched(name, each):
-                    yield from texts(each)
+                if not _is_left(name, each, but):
+                    yield from texts(each, but)
         case list():
             for each in value:
-                yield from texts(each)
+                yield from texts(each, but)
         case _:
             return
 

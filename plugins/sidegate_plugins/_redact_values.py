@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from sidegate.contract import Request
 from sidegate.errors import Refusal
 from sidegate_plugins._redact_known import KNOWN
-from sidegate_plugins._redact_request import Rewriting, texts
+from sidegate_plugins._redact_request import TYPES, Rewriting, texts
 from sidegate_plugins._text_pattern import Pattern, parsed
 from sidegate_plugins._text_window import Check, Patterns, rewritten
 
@@ -52,8 +52,9 @@ class Hidden:
     _last: dict[str, int] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
-    def request(self, asked: Request) -> Request:
-        """The request as providers see it. Raises `Refusal` where a value stands that cannot be replaced."""
+    def request(self, asked: Request, unsaid: Mapping[str, Sequence[Any]]) -> Request:
+        """The request as providers see it. Raises `Refusal` where a value stands that cannot be replaced: in a field of
+        no word, at the top of the request or, `unsaid`, deep in it."""
         assert self.side is not None
         back = [rule for rule in self.side.rules if rule.mode == "reversible"]
         if back:
@@ -64,8 +65,8 @@ class Hidden:
             lambda text: rewritten(text, side.patterns, self._replaced, is_json=True),
         )
         shown = rewriting.request(asked)
-        for name, value in asked.extra.items():
-            for text in texts(value):
+        for name, value in [*asked.extra.items(), *((name, [*values]) for name, values in unsaid.items())]:
+            for text in texts(value, TYPES):
                 if self.side.patterns.find(text, 0, len(text), {}) is not None:
                     raise Refusal(
                         400,

@@ -16,7 +16,7 @@ from sidegate.errors import Refusal
 from sidegate_plugins._guard_moderation import Moderation, Moderator
 from sidegate_plugins._guard_reply import Pace, Reading
 from sidegate_plugins._guard_texts import judged, latest
-from sidegate_plugins._redact_request import unreadable
+from sidegate_plugins._redact_request import TYPES, texts, unreadable
 from sidegate_plugins._text_pattern import parsed
 from sidegate_plugins._text_window import Patterns, rewritten
 
@@ -89,6 +89,8 @@ class Guard(Plugin[Settings]):
             said = f"The request holds {what}, which cannot be judged here."
             raise Refusal(400, "content_unreadable", said)
         found = judged(asked, settings.roles, all_turns=settings.turns == "all")
+        if call.asked.unsaid is not None:
+            found += texts(list(call.asked.unsaid().values()), TYPES)
         if self._deny is not None:
             large = sum(map(len, found)) > _LARGE
             rule = await asyncio.to_thread(self._denied, found) if large else self._denied(found)

@@ -89,8 +89,9 @@ class Redact(Plugin[Settings]):
             raise Refusal(
                 400, "redaction_impossible", f"The request holds {what}, which cannot be looked through here."
             )
+        unsaid = call.asked.unsaid() if call.asked.unsaid is not None else {}
         large = len(call.asked.body) > _LARGE
-        rewritten = await asyncio.to_thread(hidden.request, asked) if large else hidden.request(asked)
+        rewritten = await asyncio.to_thread(hidden.request, asked, unsaid) if large else hidden.request(asked, unsaid)
         for rule, count in hidden.counts.items():
             self._counted.add(count, pattern=rule, direction="request")
         if rewritten is not asked:

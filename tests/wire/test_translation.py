@@ -169,7 +169,7 @@ def test_fields_deep_in_a_request_are_named_too(client: str, name: str, piece: d
 def test_fields_deep_in_gemini_are_known_in_both_cases() -> None:
     call = {"function_call": {"name": "f", "args": {"x_y": 1}, "will_continue": True}, "thought_signature": "AA=="}
     fields = asked("gemini.generate", {"contents": [{"role": "model", "parts": [call]}]})
-    assert unsaid("gemini.generate", fields) == ["contents.parts.functionCall.will_continue"]
+    assert unsaid("gemini.generate", fields) == {"contents.parts.functionCall.will_continue": [True]}
 
 
 def test_what_asks_for_nothing_is_no_loss() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Raw, Struct
 
@@ -29,6 +30,9 @@ class Asked(Struct, frozen=True, kw_only=True):
     peer: Peer | None = None
     read: Callable[[], Request] | None = None
     """Decodes the whole meaning of the body; raises `BadRequest`."""
+    unsaid: Callable[[], Mapping[str, Sequence[Any]]] | None = None
+    """Finds the fields deep in the body that `Request` has no word for, each with all its values: who looks for words
+    looks there, too."""
     tokens: tuple[int, int] | None = None
     """The most that go in and come out, where that is in no byte of the body: a response within a session."""
     begun: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from sidegate.conversations.words import Used
 from sidegate.outlet import NullSink, Sink
 from sidegate.wire.body import check_duplicates, read_fields
 from sidegate.wire.registry import DIALECTS
+from sidegate.wire.unsaid import unsaid
 
 DIALECT = "openai.chat"
 """In whose words messages and options are."""
@@ -124,11 +126,13 @@ def make_call(
     service, route, clock = seat.service, seat.route, seat.service.clock
     now = clock.now()
     body = write_body(model, messages, options)
+    fields = read_fields(body)
     asked = Asked(
         headers={name: value for name in KEPT if (value := seat.call.headers.get(name)) is not None},
         body=body,
-        fields=read_fields(body),
+        fields=fields,
         read=lambda: read_request(body),
+        unsaid=partial(unsaid, DIALECT, fields),
         peer=seat.call.peer,
     )
     call = Call(

@@ -26,6 +26,7 @@ from sidegate.settings import Route
 from sidegate.wire.basics import Basics, read_basics
 from sidegate.wire.body import check_duplicates, read_fields, value
 from sidegate.wire.dialect import Dialect, Envelope, Fields
+from sidegate.wire.unsaid import unsaid
 
 _LONGEST_MODEL = 512
 _IDS_AHEAD = 64
@@ -132,6 +133,7 @@ class CallEndpoint:
             timeouts=timeouts,
             peer=peer_of(request),
             read=partial(_read, self._dialect, body, fields),
+            unsaid=partial(unsaid, self._dialect.name, fields),
         )
         if basics is None:
             told = _model(fields) if placed is None or placed.default else placed.model[:_LONGEST_MODEL]

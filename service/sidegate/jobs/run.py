@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ from sidegate.wire.dialect import Dialect, Envelope, Fields
 from sidegate.wire.header_fields import sound
 from sidegate.wire.ui.dialect import CHAT, COMPLETION, UIMessages
 from sidegate.wire.ui.history import continued
+from sidegate.wire.unsaid import unsaid
 
 UI = (CHAT, COMPLETION)
 """Dialects whose replies hang on what the request says was said before."""
@@ -205,6 +207,7 @@ def _asked(job: Claimed, dialect: Dialect) -> tuple[Asked, tuple[Caller, str | N
         wants_usage=submission.wants_usage,
         timeouts=submission.timeouts,
         read=read,
+        unsaid=partial(unsaid, dialect.name, fields),
     )
     return asked, (submission.caller or ANONYMOUS, submission.end_user), submission.watched
 

@@ -5,6 +5,7 @@ count of beside them.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -172,7 +173,7 @@ class Session:
         client, provider = self._client, self._provider
         while (message := await client.receive()) is not None:
             data = message.data
-            if message.text or wire.may_be_event(data):
+            if message.text or _may_be_event(data):
                 kept = await self._said(data)
                 if kept is None:
                     continue
@@ -300,3 +301,11 @@ def _failure(error: Exception | SystemExit, owner: Frame | None) -> SidegateErro
             error.plugin = owner.name
         return error
     return PluginError(owner.name if owner is not None else "plugin")
+
+
+def _may_be_event(data: bytes) -> bool:
+    """Whether bytes that did not come as text are JSON all the same to whoever is not strict: in UTF-16, say."""
+    try:
+        return isinstance(json.loads(data), dict | list)
+    except (ValueError, RecursionError):
+        return False

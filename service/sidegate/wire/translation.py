@@ -79,7 +79,7 @@ def translated(
 def lost_anew(dialect: str, fields: Mapping[str, Raw], anew: Iterable[str], lost: list[str]) -> list[str]:
     """What is lost of a request in its own dialect where a plugin has changed it: fields `anew` are written from their
     meaning, and `lost` is what their writer could not say. Of other fields nothing is lost."""
-    found = unsaid(dialect, {name: fields[name] for name in anew if name in fields})
+    found = list(unsaid(dialect, {name: fields[name] for name in anew if name in fields}))
     if _TURNS.isdisjoint(anew):
         return found
     return list(dict.fromkeys([*(name for name in lost if name.startswith(("messages.", "tool_result."))), *found]))

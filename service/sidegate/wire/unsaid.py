@@ -143,12 +143,13 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = MappingProxyType(
 """By dialect: the known fields inside the fields of a request."""
 
 
-def unsaid(dialect: str, fields: Mapping[str, Raw]) -> list[str]:
-    """The fields inside a request of `dialect` that nothing was made of, each once: `messages.content.cache_control`.
+def unsaid(dialect: str, fields: Mapping[str, Raw]) -> dict[str, list[Any]]:
+    """The fields inside a request of `dialect` that nothing was made of, each once with all its values:
+    `messages.content.cache_control`.
 
     Fields at its top are in `Request.extra`, and content of a kind without a word is `OpaqueContent`.
     """
-    found: dict[str, None] = {}
+    found: dict[str, list[Any]] = {}
     for name, shape in SHAPES.get(dialect, {}).items():
         raw = fields.get(name)
         # A text, a number or nothing has no fields.
@@ -158,10 +159,10 @@ def unsaid(dialect: str, fields: Mapping[str, Raw]) -> list[str]:
             _look(msgspec.json.decode(raw), shape, name, found, _DEEPEST)
         except UNREADABLE:
             continue
-    return list(found)
+    return found
 
 
-def _look(value: Any, shape: Shape, place: str, found: dict[str, None], depth: int) -> None:
+def _look(value: Any, shape: Shape, place: str, found: dict[str, list[Any]], depth: int) -> None:
     if shape is None or not depth:
         return
     if isinstance(value, list):
@@ -176,7 +177,7 @@ def _look(value: Any, shape: Shape, place: str, found: dict[str, None], depth: i
         if known is not None:
             _look(inner, (fields or {})[known], f"{place}.{known}", found, depth - 1)
         elif is_said(inner):
-            found[f"{place}.{name}"] = None
+            found.setdefault(f"{place}.{name}", []).append(inner)
 
 
 def _fields(value: dict[str, Any], shape: Shape) -> Mapping[str, Any] | None:

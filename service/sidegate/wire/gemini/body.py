@@ -62,6 +62,9 @@ class GeminiAssembler:
         candidates += [self._fresh(choice) for choice in sorted(after.parts.keys() - set(places))]
         if candidates:
             whole["candidates"] = candidates
+        for name in before.reply.keys() - after.reply.keys():
+            whole.pop(name, None)
+        whole.update({name: value for name, value in after.reply.items() if before.reply.get(name) != value})
         if after.usage != before.usage and after.usage is not None:
             whole["usageMetadata"] = after.usage_metadata()
         if after.start != before.start:

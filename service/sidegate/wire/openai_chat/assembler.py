@@ -186,6 +186,7 @@ class ChatAssembler:
         annotations = self._annotations(index)
         if message.get("annotations") and annotations != message["annotations"]:
             message["annotations"] = annotations
+        _rewrite_aside(message, before, after)
         self._rewrite_calls(message, index, before, after)
         if after.finish is not None and after.finish != before.finish:
             choice["finish_reason"] = openai.write_finish(after.finish)
@@ -203,6 +204,14 @@ class ChatAssembler:
         message.pop("tool_calls", None)
         if calls:
             message["tool_calls"] = calls
+
+
+def _rewrite_aside(message: dict[str, Any], before: Gathered, after: Gathered) -> None:
+    """What has no word: sound, tools that the provider ran."""
+    for name in (before.opaque.keys() - after.opaque.keys()) - {"annotations"}:
+        message.pop(name, None)
+    said = {name: value for name, value in after.opaque.items() if before.opaque.get(name) != value}
+    message.update({name: value for name, value in said.items() if name != "annotations"})
 
 
 def _rewrite_words(message: dict[str, Any], before: Gathered, after: Gathered) -> bool:

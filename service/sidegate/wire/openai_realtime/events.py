@@ -5,7 +5,6 @@ Sources: https://platform.openai.com/docs/api-reference/realtime-client-events a
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Final
 
@@ -175,14 +174,6 @@ def server_type(data: bytes) -> str:
         return _type(data).type
     except _UNREADABLE:
         return ""
-
-
-def may_be_event(data: bytes) -> bool:
-    """Whether bytes that did not come as text are JSON all the same to whoever is not strict: in UTF-16, say."""
-    try:
-        return isinstance(json.loads(data), dict | list)
-    except (ValueError, RecursionError):
-        return False
 
 
 def read_client(data: bytes) -> ClientEvent:
