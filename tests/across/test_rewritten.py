@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
+from sidegate.contract import Call, Handler, Plugin, Reply
 from tests.across.ground import across
 from tests.across.speaking import plays, text
 
@@ -94,6 +96,24 @@ async def test_functions_stay_functions() -> None:
     assert sent["functions"] == [{**FUNCTION, "description": "mails <EMAIL_1>"}]
     assert sent["function_call"] == {"name": "f"}
     assert sent.keys().isdisjoint(("tools", "tool_choice"))
+
+
+class Toolless(Plugin[None]):
+    """No model may call anything here."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        call.request = replace(call.request, tools=(), tool_choice=None)
+        return await handler(call)
+
+
+@pytest.mark.parametrize("choice", [{}, {"function_call": "auto"}, {"function_call": {"name": "f"}}], ids=str)
+async def test_functions_that_are_taken_out_are_out(choice: dict[str, Any]) -> None:
+    async with across(plugins=[{"use": "tests.across.test_rewritten:Toolless"}]) as on:
+        on.plays["openai.chat"] = plays("openai.chat", text())
+        asked = {"messages": [HI], "functions": [FUNCTION], **choice, "model": "m"}
+        fields = {name: Raw(json.dumps(each).encode()) for name, each in asked.items()}
+        assert (await on.ask("openai.chat", "openai.chat", fields)).status == 200
+        assert on.sent("openai.chat") == {"model": "real", "messages": [HI]}
 
 
 async def test_a_gemini_schema_is_said_once() -> None:

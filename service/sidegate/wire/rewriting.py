@@ -44,7 +44,7 @@ def rewritten(
         else:
             fields.pop(name, None)
     if dialect == "openai.chat" and "functions" in asked and "tools" not in asked and "functions" in changed:
-        _as_functions(fields, asked, after)
+        _as_functions(fields, after)
     return fields, changed & after.keys()
 
 
@@ -61,16 +61,15 @@ def _has_system_turns(asked: Mapping[str, Any]) -> bool:
     return any(isinstance(turn, dict) and turn.get("role") == "system" for turn in turns)
 
 
-def _as_functions(fields: Fields, asked: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def _as_functions(fields: Fields, after: Mapping[str, Any]) -> None:
     """In the words of before there were tools: a client that asks so reads the reply so."""
     tools, choice = after.get("tools") or [], after.get("tool_choice")
     fields.pop("tools", None)
     fields.pop("tool_choice", None)
-    if tools:
-        fields["functions"] = encode([tool["function"] for tool in tools if "function" in tool])
+    if not tools:
+        return
+    fields["functions"] = encode([tool["function"] for tool in tools if "function" in tool])
     if isinstance(choice, dict):
         fields["function_call"] = encode({"name": choice["function"]["name"]})
     elif choice is not None:
         fields["function_call"] = encode("auto" if choice == "required" else choice)
-    elif "function_call" in asked and tools:
-        fields["function_call"] = asked["function_call"]
