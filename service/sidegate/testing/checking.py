@@ -34,6 +34,9 @@ AnySettings: TypeAlias = Struct | None
 PATIENCE = 20.0
 """Seconds after which something hangs."""
 
+_PATIENT = 10
+"""Seconds that a provider has that is never silent: more than a busy machine takes."""
+
 
 async def _life(cls: AnyPlugin, settings: AnySettings, headers: Mapping[str, str]) -> None:
     """Its settings stand in a config as they are; it starts, and stops whether or not it was started."""
@@ -117,7 +120,7 @@ async def _refusing(cls: AnyPlugin, settings: AnySettings, headers: Mapping[str,
 
 async def _odd(cls: AnyPlugin, settings: AnySettings, headers: Mapping[str, str]) -> None:
     """Whole replies, told in unusual ways."""
-    await _misbehaving(cls, settings, headers, ODDITIES)
+    await _misbehaving(cls, settings, headers, ODDITIES, patience=_PATIENT)
 
 
 _CHECKS: Mapping[str, Callable[[AnyPlugin, AnySettings, Mapping[str, str]], Awaitable[None]]] = MappingProxyType(
@@ -150,11 +153,16 @@ async def check_plugin(
 
 
 async def _misbehaving(
-    cls: AnyPlugin, settings: AnySettings, headers: Mapping[str, str], makers: Mapping[str, ScriptMaker]
+    cls: AnyPlugin,
+    settings: AnySettings,
+    headers: Mapping[str, str],
+    makers: Mapping[str, ScriptMaker],
+    *,
+    patience: float = 1,
 ) -> None:
     scripts = {name: maker("openai") for name, maker in makers.items()}
     asked = [("openai.chat", name, stream) for name in scripts for stream in (True, False)]
-    async with _served(cls, settings, scripts, "openai") as running:
+    async with _served(cls, settings, scripts, "openai", patience=patience) as running:
         without = await hear(running.url + "/without", asked, headers)
         with_it = await hear(running.url + "/with", asked, headers)
         _never_failed(running)
@@ -166,9 +174,10 @@ async def _misbehaving(
 
 @asynccontextmanager
 async def _served(
-    cls: AnyPlugin, settings: AnySettings, scripts: Mapping[str, Any], dialect: str = ""
+    cls: AnyPlugin, settings: AnySettings, scripts: Mapping[str, Any], dialect: str = "", *, patience: float = _PATIENT
 ) -> AsyncIterator[Running]:
-    """A gateway with a model for each script, at `/with` behind the plugin and at `/without` it."""
+    """A gateway with a model for each script, at `/with` behind the plugin and at `/without` it. `patience` is the
+    seconds that a silent provider has."""
     use: dict[str, Any] = {"use": f"{cls.__module__}:{cls.__qualname__}"}
     if settings is not None:
         use["settings"] = msgspec.to_builtins(settings)
@@ -182,7 +191,7 @@ async def _served(
                     "api_key": "sk-of-a-test",
                     "retry": {"attempts": 1},
                     "circuit": None,
-                    "timeouts": {"connect": 5, "first_token": 1, "idle": 1, "total": 15},
+                    "timeouts": {"connect": 5, "first_token": patience, "idle": patience, "total": 15},
                 }
                 for name, url in urls.items()
             },
