@@ -27,8 +27,9 @@ HEAD = """\
 
 Every setting, generated from the types that the gateway reads the config by; a test holds this page to them.
 
-A config is one file of YAML, TOML or JSON. An unknown key is a mistake, and every mistake is told at once, with its
-place: `sidegate check CONFIG`. `sidegate explain CONFIG` shows what a config comes to.
+A config is one file of YAML, TOML or JSON. An unknown key is a mistake, and all mistakes are told at once, each with
+its place (those within plugins once the rest is right): `sidegate check CONFIG`. `sidegate explain CONFIG` shows what
+a config comes to.
 
 - `${NAME}` in a text is the environment's variable, `${NAME:-otherwise}` with a default. `$$` is a dollar sign.
 - Secrets are best kept in files: `api_key_file` beside `api_key`, here and in the settings of plugins.

@@ -428,11 +428,14 @@ def test_an_output_that_cannot_be_written_is_said_in_one_line() -> None:
     assert ran.stderr == "what was asked for cannot be written: No space left on device\n"
 
 
-def test_a_command_without_an_output_does_its_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["check"], ["explain"], ["usage", "--format", "json"]], ids=" ".join)
+def test_a_command_without_an_output_does_its_work(tmp_path: Path, words: list[str]) -> None:
     """`sidegate check >&-`, as some that run services do."""
     path = tmp_path / "sidegate.yaml"
     path.write_text("providers: {demo: {dialect: demo}}\nmodels: {demo: {provider: demo}}\npipelines: {main: {}}\n")
-    ran = process("-m", "sidegate", "check", str(path), before=("sh", "-c", 'exec "$0" "$@" >&-'))
+    (tmp_path / "var").mkdir()
+    assert process("-m", "sidegate", "migrate", str(path)).returncode == 0
+    ran = process("-m", "sidegate", words[0], str(path), *words[1:], before=("sh", "-c", 'exec "$0" "$@" >&-'))
     assert (ran.returncode, ran.stderr) == (0, "")
 
 

@@ -49,7 +49,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="What of a request is recorded: nothing but its model; its parameters; all that was said."),
     ] = "calls"
     max_message_bytes: Annotated[
-        int, Meta(ge=256, le=2**20, description="With `record: messages`: bytes kept of a request, and of a reply.")
+        int,
+        Meta(ge=256, le=2**20, description="With `record: messages`: characters kept of request and reply."),
     ] = 16_384
     max_waiting: Annotated[int, Meta(ge=128, le=2**20, description="Spans that may wait for the collector.")] = 4096
 

@@ -52,10 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help(sys.stderr)
         return MISTAKE
+    if sys.stdout is None:
+        # Closed by whoever called: what is said there is for nobody.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         code = _run(options)
-        if sys.stdout is not None:  # closed by whoever called
-            sys.stdout.flush()
+        sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return MISTAKE
