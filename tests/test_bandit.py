@@ -49,7 +49,6 @@ EXPLAINED: Mapping[tuple[str, str], str] = {
     ("B104", "service/sidegate/config/checks.py"): "A listener on all addresses is looked for, to refuse it.",
     ("B104", "service/sidegate/commands/explain_call.py"): "It is called by another name there, and not bound.",
     ("B105", "service/sidegate/testing/running.py"): "`tokens_per_second` and `first_token` are numbers.",
-    ("B105", "service/sidegate/testing/checking.py"): "`first_token` is a number of seconds.",
     ("B112", "plugins/sidegate_plugins/_jwk.py"): "A key of a set that cannot be read is no key; the others count.",
 }
 
