@@ -192,11 +192,18 @@ async def test_settling_does_not_wait_for_the_disk(store: Store) -> None:
         assert ledger.waiting == 0
 
 
-async def test_a_full_batch_is_written_without_being_asked(store: Store) -> None:
+async def test_what_is_enough_is_written_without_being_asked(store: Store) -> None:
     async with open_at(store, batch_seconds=NEVER) as ledger:
-        for number in range(writer_module.BATCH):
+        for number in range(writer_module.ENOUGH):
             ledger.settle(*a_call(str(number)))
         await until(lambda: not ledger.waiting)
+
+
+async def test_more_than_a_transaction_takes_is_written_but_for_what_is_not_enough(store: Store) -> None:
+    async with open_at(store, batch_seconds=NEVER) as ledger:
+        for number in range(writer_module.BATCH + writer_module.ENOUGH):
+            ledger.settle(*a_call(str(number)))
+        await until(lambda: ledger.waiting < writer_module.ENOUGH)
 
 
 async def test_readers_and_writers_race_and_every_settled_call_is_seen(store: Store) -> None:
