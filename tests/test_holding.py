@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sidegate.contract import Call, Chunk, End, Handler, Hold, Plugin, Reply, Text
+from sidegate.contract import BlockEnd, Call, Chunk, End, Handler, Hold, Part, Plugin, Reply, Text
 from sidegate.errors import PluginError
 from sidegate.testing import drive, host, says
+from tests.across.ground import CLIENTS, across
+from tests.across.speaking import heard, plays, reply
 
 
 class Doors(Plugin[None]):
@@ -89,3 +91,45 @@ async def test_a_piece_that_opens_and_closes_is_held_from_its_start() -> None:
     doors = Doors(None, host())
     assert (await drive(doors, together)).text == ""
     assert len(doors.left) == 4
+
+
+class Shouts(Plugin[None]):
+    """Lets go of other words than came."""
+
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        async with call.hold() as held:
+            reply = await handler(call)
+            held.chunks = [chunk.with_parts(map(_shouted, chunk.parts)) for chunk in held.chunks]
+            await held.release()
+        return reply
+
+
+def _shouted(part: Part) -> Part:
+    return Text(part.text.upper(), part.choice, part.block) if isinstance(part, Text) else part
+
+
+class LeavesOut(Plugin[None]):
+    async def __call__(self, call: Call, handler: Handler) -> Reply:
+        async with call.hold() as held:
+            reply = await handler(call)
+            said = [chunk for chunk in held.chunks if chunk.text]
+            held.chunks.remove(said[0])
+            await held.release()
+        return reply
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_what_a_plugin_makes_of_what_it_holds_is_what_the_client_gets(client: str, stream: bool) -> None:
+    async with across(plugins=[{"use": "tests.test_holding:Shouts"}]) as on:
+        on.plays[client] = plays(client, reply(Text("he", block=1), Text("llo", block=1), BlockEnd(block=1)))
+        answer = await on.ask(client, client, stream=stream)
+        assert heard(answer)[0].text == "HELLO"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_what_a_plugin_takes_out_of_what_it_holds_is_not_told(client: str) -> None:
+    async with across(plugins=[{"use": "tests.test_holding:LeavesOut"}]) as on:
+        on.plays[client] = plays(client, reply(Text("he", block=1), Text("llo", block=1), BlockEnd(block=1)))
+        answer = await on.ask(client, client, stream=True)
+        assert heard(answer)[0].text == "llo"

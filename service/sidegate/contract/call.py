@@ -248,7 +248,7 @@ class Call:
         """
         self._refuse_observer("hold")
         position = len(self.stages)
-        held = Hold(self.push, position, self.hold_limit)
+        held = Hold(self.push, position, self.hold_limit, self.notes)
         self.stages.append(held)
         try:
             yield held

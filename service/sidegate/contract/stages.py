@@ -174,21 +174,29 @@ def _leads_in(chunk: Chunk) -> bool:
     return all(type(part) in _LEADS_IN for part in chunk.parts)
 
 
+class Edited(Protocol):
+    """What is told that a reply no longer says what its bytes say."""
+
+    edited: bool
+
+
 class Hold:
     """Collects what climbs instead of passing it on. Made by `call.hold()`."""
 
     sees = True
 
-    def __init__(self, push: Push, position: int, limit: int) -> None:
+    def __init__(self, push: Push, position: int, limit: int, notes: Edited) -> None:
         self._push = push
         self._position = position
         self._limit = limit
+        self._notes = notes
         self._size = 0
+        self._came: list[Chunk] = []
         self.released = False
         self.leaked = False
         """Something of it has gone on."""
         self.chunks: list[Chunk] = []
-        """What was collected so far, in order."""
+        """What was collected so far, in order. A plugin may put others there before it releases them."""
 
     @property
     def text(self) -> str:
@@ -210,15 +218,14 @@ class Hold:
             if type(part) is ToolCall:
                 key = (part.choice, part.block)
                 known = calls.get(key, ToolCall(choice=part.choice, block=part.block))
-                calls[key] = ToolCall(
-                    known.arguments + part.arguments, known.id or part.id, known.name or part.name, *key
-                )
+                said, custom = known.arguments + part.arguments, known.custom or part.custom
+                calls[key] = ToolCall(said, known.id or part.id, known.name or part.name, *key, custom)
         return tuple(calls.values())
 
     async def passes(self, chunks: list[Chunk]) -> list[Chunk]:
         if self.released:
             if self.chunks:
-                chunks, self.chunks = [*self.chunks, *chunks], []
+                chunks = [*self._let_go(), *chunks]
             self.leaked = self.leaked or bool(chunks)
             return chunks
         for chunk in chunks:
@@ -226,13 +233,21 @@ class Hold:
             if self._size > self._limit:
                 raise Refusal(502, "reply_too_large", "The reply is larger than may be held back.")
             self.chunks.append(chunk)
+            self._came.append(chunk)
         return []
+
+    def _let_go(self) -> list[Chunk]:
+        chunks, came = self.chunks, self._came
+        self.chunks, self._came = [], []
+        if len(chunks) != len(came) or any(chunk is not before for chunk, before in zip(chunks, came, strict=True)):
+            self._notes.edited = True
+        return chunks
 
     async def release(self) -> None:
         """Let it go on outward, and what follows pass at once."""
         self.released = True
         self.leaked = self.leaked or bool(self.chunks)
-        chunks, self.chunks = self.chunks, []
+        chunks = self._let_go()
         if chunks:
             await self._push(chunks, self._position)
 
@@ -246,7 +261,7 @@ class Hold:
 
     def drop(self) -> None:
         """Forget it, and hold what comes next."""
-        self.chunks = []
+        self.chunks, self._came = [], []
         self._size = 0
 
 
