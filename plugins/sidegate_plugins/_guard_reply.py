@@ -9,11 +9,14 @@ from typing import TypeAlias
 
 from sidegate.contract import BlockEnd, Chunk, Citation, Ending, Finish, Opaque, Reasoning, RefusalText, Text, ToolCall
 from sidegate.errors import Refusal
-from sidegate_plugins._redact_request import texts
+from sidegate_plugins._redact_request import looks_like_json, texts
 from sidegate_plugins._text_window import JsonWindow, Patterns, Replaced, Rewriter, Window, rewritten
 
 Judge: TypeAlias = Callable[[list[str]], Awaitable[None]]
 """Raises `Refusal` for texts that may not pass."""
+
+_Key: TypeAlias = tuple[int, int | None, type]
+"""A choice, a block, and the kind of what is said there."""
 
 _CONTEXT = 200
 """Characters before a text that are judged with it."""
@@ -64,7 +67,7 @@ class Reading:
         self._judge = judge
         self._pace = pace
         self._limit = limit
-        self._said: dict[tuple[int, int, type], _Said] = {}
+        self._said: dict[_Key, _Said] = {}
         self._beside: list[str] = []
         """Texts of what is no text of a block: judged with the next."""
         self._queue: deque[tuple[Chunk, _Said | None, int]] = deque()
@@ -77,8 +80,14 @@ class Reading:
             match part:
                 case Text() | Reasoning() | RefusalText() | ToolCall():
                     text = part.arguments if isinstance(part, ToolCall) else part.text
-                    said = self._feed((part.choice, part.block, type(part)), text)
+                    is_json = isinstance(part, ToolCall) and not part.custom
+                    said = self._feed((part.choice, part.block, type(part)), text, is_json=is_json)
                     size += len(text)
+                case Opaque() if part.said:
+                    text = part.said
+                    said = self._feed((part.choice, part.block, Opaque), text, is_json=looks_like_json(text))
+                    size += len(text)
+                    self._look(list(texts(part.saying("").data)))
                 case BlockEnd():
                     self._close(part.choice, part.block)
                 case Finish():
@@ -86,6 +95,8 @@ class Reading:
                 case Citation():
                     self._look([one for one in (part.title, part.quote, part.url) if one])
                 case Opaque():
+                    if part.block is not None:
+                        self._close(part.choice, part.block, Opaque)
                     self._look(list(texts(part.data)))
                 case _:
                     continue
@@ -108,13 +119,14 @@ class Reading:
 
     # --- what patterns deny -------------------------------------------------------------------------------------------
 
-    def _feed(self, key: tuple[int, int, type], text: str) -> _Said:
+    def _feed(self, key: _Key, text: str, *, is_json: bool) -> _Said:
         said = self._said.get(key)
         if said is None:
-            kind = JsonWindow if key[2] is ToolCall else Window
+            kind = JsonWindow if is_json else Window
             window = None if self._patterns is None else kind(self._patterns, self._denied)
             said = self._said[key] = _Said(window, self._judge is not None)
         said.came += len(text)
+        said.closed = said.closed and not text
         if said.window is not None:
             said.window.feed(text)
         if said.moderated and text:
@@ -128,9 +140,10 @@ class Reading:
         if self._judge is not None:
             self._beside += beside
 
-    def _close(self, choice: int, block: int | None = None) -> None:
+    def _close(self, choice: int, block: int | None = None, kind: type | None = None) -> None:
+        """No more of it comes."""
         for key, said in self._said.items():
-            if key[0] == choice and block in (None, key[1]):
+            if key[0] == choice and block in (None, key[1]) and kind in (None, key[2]):
                 self._shut(said)
 
     def _shut(self, said: _Said) -> None:

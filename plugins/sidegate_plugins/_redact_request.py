@@ -41,7 +41,7 @@ _UNTOUCHED = frozenset(
 )
 """What is no text in a block of content: names, and payloads that would be broken by a change."""
 TYPES = frozenset(("type",))
-"""The same elsewhere: a schema, metadata, a field without a word."""
+"""The same elsewhere: a schema, a field without a word."""
 _TEXTS = ("json", "+json", "xml", "+xml", "javascript", "x-yaml", "yaml")
 """What types of `application` that are text end with."""
 _OF_URLS = str.maketrans("-_", "+/")
@@ -183,8 +183,13 @@ def texts(value: Any, but: Collection[str] = _UNTOUCHED) -> Iterator[str]:
             return
 
 
+def looks_like_json(text: str) -> bool:
+    """Whether it begins as JSON does that holds others."""
+    return text[:64].lstrip()[:1] in ("{", "[")
+
+
 def _is_json(text: str) -> bool:
-    if text[:64].lstrip()[:1] not in ("{", "["):
+    if not looks_like_json(text):
         return False
     try:
         msgspec.json.decode(text)

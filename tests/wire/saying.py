@@ -18,7 +18,7 @@ ENVELOPE = Envelope(id="call1", model="asked-model", created=1_700_000_000)
 
 @dataclass
 class Said:
-    """The reply as its reader has it; arguments as JSON values."""
+    """The reply as its reader has it; arguments as JSON values, a custom tool's words in an object."""
 
     text: str = ""
     reasoning: str = ""
@@ -50,11 +50,15 @@ def said(parts: Iterable[Part]) -> Said:
                 if key in calls and part.id and part.name and calls[key][0] not in (None, part.id):
                     turns[part.block] = key[1] + 1
                     key = part.block, key[1] + 1
-                call = calls.setdefault(key, [part.id, part.name, ""])
+                call = calls.setdefault(key, [part.id, part.name, "", part.custom])
                 call[2] += part.arguments
             case _:
                 pass
-    found.calls = [(id, name, _value(text)) for id, name, text in calls.values() if id is not None or name is not None]
+    found.calls = [
+        (id, name, {"input": text} if custom else _value(text))
+        for id, name, text, custom in calls.values()
+        if id is not None or name is not None
+    ]
     return found
 
 

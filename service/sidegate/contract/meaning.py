@@ -103,6 +103,8 @@ class ToolCall(Struct, frozen=True, gc=False):
     choice: int = 0
     block: int = 0
     """The content block; unique in the choice, and the same for all pieces of one call."""
+    custom: bool = False
+    """A tool of OpenAI's that takes words of any form: `arguments` is then those, and no JSON."""
 
 
 class RefusalText(Struct, frozen=True, gc=False):
@@ -177,6 +179,18 @@ class Opaque(Struct, frozen=True, gc=False):
     choice: int = 0
     block: int | None = None
     data: Any = None
+    piece: str | None = None
+    """The field of `data` that goes on with a longer text: one of all pieces of this kind, choice and block."""
+
+    @property
+    def said(self) -> str:
+        """The piece of the longer text."""
+        said = self.data.get(self.piece) if self.piece is not None and isinstance(self.data, dict) else None
+        return said if isinstance(said, str) else ""
+
+    def saying(self, text: str) -> Opaque:
+        """The same with another piece of the longer text."""
+        return Opaque(self.kind, self.choice, self.block, {**self.data, self.piece: text}, self.piece)
 
 
 class End(Struct, frozen=True, gc=False):

@@ -281,7 +281,13 @@ class Conversation:
             case ToolCall():
                 index = list(self.running.answer.calls).index(part.block)
                 told = words.ToolCallDelta(
-                    seq=seq, turn=turn, index=index, arguments=part.arguments, id=part.id, name=part.name
+                    seq=seq,
+                    turn=turn,
+                    index=index,
+                    arguments=part.arguments,
+                    id=part.id,
+                    name=part.name,
+                    custom=part.custom,
                 )
                 self.room.tell(told)
 

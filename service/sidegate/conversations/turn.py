@@ -19,6 +19,7 @@ from sidegate.conversations.member import Member
 from sidegate.conversations.words import Used
 from sidegate.outlet import NullSink, Sink
 from sidegate.wire.body import check_duplicates, read_fields
+from sidegate.wire.openai_chat.writer import written_call
 from sidegate.wire.registry import DIALECTS
 from sidegate.wire.unsaid import unsaid
 
@@ -47,14 +48,7 @@ class Answer:
         """Of the assistant; `None` where nothing was said. Calls of tools that are not whole are left out."""
         said: dict[str, Any] = {"role": "assistant", "content": "".join(self.text) or None}
         if self.calls and whole:
-            said["tool_calls"] = [
-                {
-                    "id": call["id"],
-                    "type": "function",
-                    "function": {"name": call["name"], "arguments": call["arguments"]},
-                }
-                for call in self.calls.values()
-            ]
+            said["tool_calls"] = [written_call(**call) for call in self.calls.values()]
         return Raw(msgspec.json.encode(said)) if self.text or "tool_calls" in said else None
 
 
@@ -112,7 +106,8 @@ class TurnOutlet:
             self._say(Text(said))
 
     def _called(self, part: ToolCall) -> None:
-        call = self._answer.calls.setdefault(part.block, {"id": "", "name": "", "arguments": ""})
+        new = {"id": "", "name": "", "arguments": "", "custom": part.custom}
+        call = self._answer.calls.setdefault(part.block, new)
         call["id"] = part.id or call["id"]
         call["name"] = part.name or call["name"]
         call["arguments"] += part.arguments

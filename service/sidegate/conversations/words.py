@@ -184,7 +184,8 @@ class ReasoningDelta(Struct, frozen=True, kw_only=True, tag="reasoning.delta", g
 
 
 class ToolCallDelta(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_call.delta", gc=False):
-    """`id` and `name` come with the first piece of a call; `index` tells calls apart."""
+    """`id` and `name` come with the first piece of a call; `index` tells calls apart. `arguments` is JSON text, and
+    the words of any form that a `custom` tool takes."""
 
     seq: int
     turn: str
@@ -192,6 +193,7 @@ class ToolCallDelta(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     arguments: str = ""
     id: str | None = None
     name: str | None = None
+    custom: bool = False
 
 
 class Used(Struct, frozen=True, omit_defaults=True):

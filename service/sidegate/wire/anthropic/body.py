@@ -24,6 +24,7 @@ from sidegate.wire.anthropic.block import MESSAGES, Key, Keys, gather_fields, is
 from sidegate.wire.anthropic.reply import read_whole
 from sidegate.wire.anthropic.usage import stop_fields, write_usage
 from sidegate.wire.body import UNREADABLE
+from sidegate.wire.custom_calls import in_object
 from sidegate.wire.seals import ANTHROPIC, marked
 
 if TYPE_CHECKING:
@@ -120,7 +121,19 @@ class AnthropicAssembler:
 class _Block:
     """What was said of one block."""
 
-    __slots__ = ("arguments", "citations", "data", "id", "key", "made", "name", "redacted", "signature", "text")
+    __slots__ = (
+        "arguments",
+        "citations",
+        "custom",
+        "data",
+        "id",
+        "key",
+        "made",
+        "name",
+        "redacted",
+        "signature",
+        "text",
+    )
 
     def __init__(self, key: Key, data: dict[str, Any], made: str) -> None:
         self.key = key
@@ -134,6 +147,7 @@ class _Block:
         self.id: str | None = None
         self.name: str | None = None
         self.data = data
+        self.custom = False
 
     def add(self, part: Part) -> None:
         match part:
@@ -146,6 +160,7 @@ class _Block:
             case ToolCall():
                 self.arguments.append(part.arguments)
                 self.id, self.name = self.id or part.id, self.name or part.name
+                self.custom = self.custom or part.custom
             case Citation() if (citation := write_citation(part)) is not None:
                 if part.origin == MESSAGES or citation not in self.citations:
                     self.citations.append(citation)
@@ -199,7 +214,8 @@ class _Block:
     def _call(self) -> dict[str, Any] | None:
         if self.name is None:
             return None
-        given = _arguments("".join(self.arguments))
+        text = "".join(self.arguments)
+        given = _arguments(in_object(text) if self.custom else text)
         return {"type": "tool_use", "id": self.id or self.made, "name": self.name, "input": given, **self.data}
 
     def _add_opaque(self, part: Opaque) -> None:

@@ -106,7 +106,8 @@ def _block_delta(event: wire.Event, data: bytes) -> tuple[Part, ...]:
         case "citations_delta":
             return (read_citation(wire.read_object(data)["delta"].get("citation"), event.index),)
         case kind:
-            return (Opaque(_delta_kind(kind), block=event.index, data=wire.read_object(data)["delta"]),)
+            said = wire.read_object(data)["delta"]
+            return (Opaque(_delta_kind(kind), 0, event.index, said, _piece_of(said)),)
 
 
 def _block_stop(event: wire.Event, data: bytes) -> tuple[Part, ...]:
@@ -181,6 +182,12 @@ def _fields(event: dict[str, Any], message: Any, holder: dict[str, Any]) -> list
         found["usage"] = {key: value for key, value in usage.items() if key not in COUNTS and value is not None}
     data = {place: fields for place, fields in found.items() if fields}
     return [Opaque("message", data={"type": "message", **data})] if data else []
+
+
+def _piece_of(delta: dict[str, Any]) -> str | None:
+    """The field with the text of a delta that has no word here: the only one, beside its type."""
+    found = [name for name, value in delta.items() if name != "type" and isinstance(value, str)]
+    return found[0] if len(found) == 1 else None
 
 
 def _delta_kind(kind: str) -> str:

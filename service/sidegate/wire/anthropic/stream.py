@@ -26,7 +26,7 @@ from sidegate.contract.meaning import (
     ToolCall,
     Usage,
 )
-from sidegate.wire import sse
+from sidegate.wire import custom_calls, sse
 from sidegate.wire.anthropic.block import MESSAGES, Key, Keys, gather_fields, is_delta, own, write_citation
 from sidegate.wire.anthropic.usage import stop_fields, write_usage
 from sidegate.wire.seals import ANTHROPIC, marked
@@ -56,6 +56,8 @@ class AnthropicEncoder:
         self._of_call: dict[int, dict[str, Any]] = {}
         self._finish: Finish | None = None
         self._open: Key | None = None
+        self._custom = False
+        """What is open is the call of a custom tool."""
         self._next = 0
         self._keys = Keys(self._is_begun)
         self._waiting: dict[Key, list[Part]] = {}
@@ -137,9 +139,15 @@ class AnthropicEncoder:
             self._close()
             self._event("content_block_start", {"index": self._next, "content_block": start})
             self._open = key
+            self._custom = isinstance(part, ToolCall) and part.custom
+            if self._custom:
+                self._delta(_given(custom_calls.BEGUN))
         for delta in _deltas(part):
-            said = {"type": "content_block_delta", "index": self._next, "delta": delta}
-            self._out.append(_DELTA + _json(said) + b"\n\n")
+            self._delta(delta)
+
+    def _delta(self, delta: dict[str, Any]) -> None:
+        said = {"type": "content_block_delta", "index": self._next, "delta": delta}
+        self._out.append(_DELTA + _json(said) + b"\n\n")
 
     def _block_of(self, part: Part) -> dict[str, Any] | None:
         """How a block begins that begins with `part`; `None` where it brings nothing, or no call can begin so."""
@@ -182,6 +190,9 @@ class AnthropicEncoder:
     def _close(self) -> None:
         if self._open is None:
             return
+        if self._custom:
+            self._delta(_given(custom_calls.ENDED))
+            self._custom = False
         self._event("content_block_stop", {"index": self._next})
         self._open = None
         self._next += 1
@@ -223,12 +234,16 @@ class AnthropicEncoder:
         self._out.append(sse.frame(_json({"type": kind, **fields}), kind))
 
 
+def _given(arguments: str) -> dict[str, Any]:
+    return {"type": "input_json_delta", "partial_json": arguments}
+
+
 def _deltas(part: Part) -> list[dict[str, Any]]:
     match part:
         case Text(text=str(text)) | RefusalText(text=str(text)) if text:
             return [{"type": "text_delta", "text": text}]
         case ToolCall(arguments=str(arguments)) if arguments:
-            return [{"type": "input_json_delta", "partial_json": arguments}]
+            return [_given(custom_calls.inside(arguments) if part.custom else arguments)]
         case Reasoning(redacted=None):
             thinking = [{"type": "thinking_delta", "thinking": part.text}] if part.text else []
             signature = marked(ANTHROPIC, part.vendor, part.signature)

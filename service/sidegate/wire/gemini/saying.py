@@ -28,6 +28,7 @@ from sidegate.contract.meaning import (
 )
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.citing import Cited
+from sidegate.wire.custom_calls import in_object
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.gemini.citations import grounding
 from sidegate.wire.gemini.reply import CANDIDATE, PART, REPLY, USAGE
@@ -44,16 +45,24 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 class _Call:
     """A call whose pieces are gathered."""
 
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("_pieces", "custom", "id", "name")
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.name: str | None = None
-        self.arguments: list[str] = []
+        self.custom = False
+        self._pieces: list[str] = []
+
+    @property
+    def arguments(self) -> str:
+        """JSON text, or what the provider gave instead."""
+        given = "".join(self._pieces)
+        return in_object(given) if self.custom else given
 
     def add(self, piece: ToolCall) -> None:
         self.id, self.name = self.id or piece.id, self.name or piece.name
-        self.arguments.append(piece.arguments)
+        self.custom = self.custom or piece.custom
+        self._pieces.append(piece.arguments)
 
 
 class Saying:
@@ -196,7 +205,7 @@ class Saying:
         call = self._open.pop(key, None)
         if call is None or call.name is None:
             return
-        arguments = "".join(call.arguments)
+        arguments = call.arguments
         if not _is_object(arguments):
             # As Gemini itself: the call is not said, and the reply finishes by a word for it.
             self._broken[key[0]] = f"{call.name}({arguments})"

@@ -27,7 +27,7 @@ from sidegate.wire.citing import Cited
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.openai_chat.details import Details
 from sidegate.wire.openai_chat.reply import OPAQUE, choice_index, read_whole, sealed_details
-from sidegate.wire.openai_chat.writer import PREFIX, Calls, call_id, written_citations
+from sidegate.wire.openai_chat.writer import PREFIX, Calls, call_id, written_call, written_citations
 from sidegate.wire.openai_writer import Head
 
 
@@ -82,7 +82,7 @@ class Gathered:
             return
         place, first = placed
         if first:
-            self.calls.append([None, None, []])
+            self.calls.append([None, None, [], call.custom])
         known = self.calls[place]
         known[0] = known[0] or call.id
         known[1] = known[1] or call.name
@@ -94,12 +94,8 @@ class Gathered:
 
     def tool_calls(self, envelope_id: str, choice: int) -> list[dict[str, Any]]:
         return [
-            {
-                "id": id or call_id(envelope_id, choice, index),
-                "type": "function",
-                "function": {"name": name or "", "arguments": "".join(arguments)},
-            }
-            for index, (id, name, arguments) in enumerate(self.calls)
+            written_call(id or call_id(envelope_id, choice, index), name, "".join(arguments), custom=custom)
+            for index, (id, name, arguments, custom) in enumerate(self.calls)
         ]
 
 
@@ -197,8 +193,9 @@ class ChatAssembler:
         calls = after.tool_calls(self._id, index)
         if calls == before.tool_calls(self._id, index):
             return
-        if "function_call" in message and len(calls) == 1:
-            message["function_call"] = calls[0]["function"]
+        # Many servers write `function_call: null` beside `tool_calls`.
+        if message.get("function_call") is not None and len(calls) == 1 and (given := calls[0].get("function")):
+            message["function_call"] = given
             return
         message.pop("function_call", None)
         message.pop("tool_calls", None)

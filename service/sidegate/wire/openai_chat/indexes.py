@@ -79,7 +79,7 @@ def _renumber(piece: dict[str, Any], place: int, calls: Calls) -> bool:
     index = piece.get("index")
     if index is not None and not isinstance(index, int):
         return False
-    id, function = piece.get("id"), piece.get("function")
+    id, function = piece.get("id"), piece.get("function") or piece.get("custom")
     name = function.get("name") if isinstance(function, dict) else None
     found = calls.place(
         ToolCall(

@@ -18,13 +18,13 @@ from sidegate.wire.openai_chat.reply import (
     EVENT,
     WHOLE,
     Event,
-    Function,
     Said,
     StreamChoice,
     Whole,
     arguments_text,
     choice_index,
     content_pieces,
+    given_text,
     reasoning_text,
 )
 from sidegate.wire.unsaid import is_object, is_said
@@ -223,16 +223,12 @@ class ChatMeter(Tally, Moulded):
         if said.refusal and isinstance(said.refusal, str):
             self.output_bytes += openai.text_size(said.refusal)
         for call in said.tool_calls or ():
-            self._function(call.function)
+            self.output_bytes += openai.text_size(given_text(call))
         if said.function_call is not None:
-            self._function(said.function_call)
+            self.output_bytes += openai.text_size(arguments_text(said.function_call.arguments))
         return bool(
             content or reasoning or said.refusal or said.tool_calls or said.function_call is not None or said.audio
         )
-
-    def _function(self, function: Function | None) -> None:
-        if function is not None:
-            self.output_bytes += openai.text_size(arguments_text(function.arguments))
 
 
 def _decoded(raw: bytes) -> Whole:

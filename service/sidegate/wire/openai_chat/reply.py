@@ -47,8 +47,16 @@ class Function(Struct, gc=False):
     arguments: Any = None
 
 
+class Custom(Struct, gc=False):
+    """Of a tool that takes words of any form."""
+
+    name: Any = None
+    input: Any = None
+
+
 class Call(Struct, gc=False):
     function: Function | None = None
+    custom: Custom | None = None
     index: Any = None
     id: Any = None
 
@@ -173,6 +181,13 @@ def arguments_text(arguments: Any) -> str:
     return "" if arguments is None else openai.ENCODER.encode(arguments).decode()
 
 
+def given_text(call: Call) -> str:
+    """What a tool is given: JSON text, or the words of a custom one."""
+    if call.custom is not None:
+        return arguments_text(call.custom.input)
+    return "" if call.function is None else arguments_text(call.function.arguments)
+
+
 def _event_parts(event: Event) -> Iterator[Part]:
     choices = event.choices or []
     if any(choice.delta is not None and choice.delta.role is not None for choice in choices):
@@ -226,20 +241,23 @@ def _said(said: Said, choice: int) -> Iterator[Part]:
 
 
 def _call(call: Call, choice: int, place: int) -> ToolCall:
-    function = call.function or Function()
+    custom = call.custom
+    named = custom or call.function or Function()
     index = place if call.index is None else choice_index(call.index)
     return ToolCall(
-        arguments=arguments_text(function.arguments),
+        arguments=given_text(call),
         id=call.id if isinstance(call.id, str) and call.id else None,
-        name=function.name if isinstance(function.name, str) and function.name else None,
+        name=named.name if isinstance(named.name, str) and named.name else None,
         choice=choice,
         block=FIRST_TOOL + index,
+        custom=custom is not None,
     )
 
 
 def _opaque(said: Said, choice: int) -> Iterator[Part]:
     if said.audio:
-        yield Opaque(OPAQUE + "audio", choice, None, said.audio)
+        spoken = isinstance(said.audio, dict) and isinstance(said.audio.get("transcript"), str)
+        yield Opaque(OPAQUE + "audio", choice, None, said.audio, "transcript" if spoken else None)
     if said.annotations:
         yield from _annotations(said.annotations, choice)
     if said.executed_tools:

@@ -33,6 +33,7 @@ class Calls:
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
         self._ids: list[str | None] = []
+        self._custom: set[int] = set()
         self.silent: dict[int, None] = {}
         """Indexes of the calls that have given no arguments so far."""
 
@@ -46,7 +47,13 @@ class Calls:
             return None
         place = self._places[call.block] = len(self._ids)
         self._ids.append(call.id)
+        if call.custom:
+            self._custom.add(place)
         return place, True
+
+    def is_custom(self, place: int) -> bool:
+        """Whether the call of this index takes words of any form: its first piece said so."""
+        return place in self._custom
 
     def _another(self, call: ToolCall, id: str | None) -> bool:
         return id is not None and call.id is not None and call.name is not None and call.id != id
@@ -122,16 +129,17 @@ class ChatWriter(StreamWriter):
         if placed is None:
             return None
         index, first = placed
+        calls = self._calls[call.choice]
+        custom = calls.is_custom(index)
         if call.arguments:
-            self._calls[call.choice].silent.pop(index, None)
-        elif first:
-            self._calls[call.choice].silent[index] = None
-        function: dict[str, Any] = {"arguments": call.arguments}
+            calls.silent.pop(index, None)
+        elif first and not custom:
+            calls.silent[index] = None
         if not first:
-            return {"index": index, "function": function}
+            return {"index": index, **_given("custom" if custom else "function", call.arguments)}
         # Clients answer by id: a call that came without one is given one.
         id = call.id or call_id(self._call_id, call.choice, index)
-        return {"index": index, "id": id, "type": "function", "function": {"name": call.name or "", **function}}
+        return {"index": index, **written_call(id, call.name, call.arguments, custom=custom)}
 
     def _silent(self, choice: int) -> list[dict[str, Any]]:
         """Clients parse what is given: a call without arguments gives an empty object."""
@@ -148,6 +156,16 @@ def written_citations(cited: Cited, choice: int) -> list[dict[str, Any]]:
         elif (told := openai.write_citation(placed)) is not None:
             found.append({"type": "url_citation", "url_citation": told})
     return found
+
+
+def written_call(id: str, name: str | None, arguments: str, *, custom: bool) -> dict[str, Any]:
+    """A call, or the first piece of one; `custom` where it takes words of any form."""
+    kind = "custom" if custom else "function"
+    return {"id": id, "type": kind, kind: {"name": name or "", **_given(kind, arguments)[kind]}}
+
+
+def _given(kind: str, arguments: str) -> dict[str, dict[str, str]]:
+    return {kind: {"input" if kind == "custom" else "arguments": arguments}}
 
 
 def call_id(envelope_id: str, choice: int, index: int) -> str:

@@ -27,6 +27,10 @@ SUMMARY = 2**19
 """The block of a reasoning item's summary, counted from its first."""
 MOST_ITEMS = 2**20
 
+CUSTOM = "custom_tool_call"
+CALLS = ("function_call", CUSTOM)
+"""Items that are calls which the client answers."""
+
 ITEM = "responses.item"
 """Kind of the `Opaque` that begins an output item: the item, less what is said by parts."""
 ITEM_DONE = "responses.item_done"
@@ -69,6 +73,17 @@ class Item(Struct, gc=False):
     summary: Any = None
     encrypted_content: Any = None
     input: Any = None
+
+    @property
+    def calls(self) -> bool:
+        """Whether it is a call that the client answers."""
+        return self.type in CALLS
+
+    @property
+    def given(self) -> str:
+        """What a tool is given: JSON text, or the words of a custom one."""
+        given = self.input if self.type == CUSTOM else self.arguments
+        return given if isinstance(given, str) else ""
 
 
 class Event(Struct, gc=False):
@@ -172,11 +187,6 @@ def block_of(event: Event, within: int | None = None) -> int:
     if type(item) is not int or not 0 <= item < MOST_ITEMS or type(place) is not int or not 0 <= place < WIDTH:
         raise bad_event()
     return item * WIDTH + place
-
-
-def arguments_text(arguments: Any) -> str:
-    """The arguments of a call as JSON text."""
-    return arguments if isinstance(arguments, str) else ""
 
 
 def texts(pieces: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from sidegate.contract.meaning import Citation
 from sidegate.wire.citing import place
 from sidegate.wire.openai import write_citation
+from sidegate.wire.openai_responses.event import CUSTOM
 from sidegate.wire.openai_responses.reply import RESPONSES
 
 Say = Callable[[str, dict[str, Any]], None]
@@ -210,6 +211,11 @@ class CallItem(Item):
     """A call of a function."""
 
     kind = "function_call"
+    given = "arguments"
+    """The name of what it is given."""
+    telling = "response.function_call_arguments"
+    silence = "{}"
+    """What one is given that came without anything: clients parse it."""
 
     def __init__(
         self, say: Say, index: int, id: str, fields: dict[str, Any], *, call_id: str, name: str, block: int
@@ -224,24 +230,32 @@ class CallItem(Item):
         if arguments:
             self._given.append(arguments)
             where = {"item_id": self.id, "output_index": self.index}
-            self._say("response.function_call_arguments.delta", {**where, "delta": arguments})
+            self._say(self.telling + ".delta", {**where, "delta": arguments})
 
     def body(self, *, begun: bool = False) -> dict[str, Any]:
-        said = {"id": self.id, "type": "function_call", "call_id": self.call_id, "name": self.name}
+        said = {"id": self.id, "type": self.kind, "call_id": self.call_id, "name": self.name}
         given = "" if begun else "".join(self._given)
         return {
             **said,
             **self.fields,
-            "arguments": given,
+            self.given: given,
             "status": "in_progress" if begun else self.status or "completed",
         }
 
     def _end(self) -> None:
         if not self._given and self.status != "incomplete":
-            # Clients parse what is given: a call without arguments gives an empty object.
-            self.add("{}")
+            self.add(self.silence)
         where = {"item_id": self.id, "output_index": self.index}
-        self._say("response.function_call_arguments.done", {**where, "arguments": "".join(self._given)})
+        self._say(self.telling + ".done", {**where, self.given: "".join(self._given)})
+
+
+class CustomCallItem(CallItem):
+    """A call of a custom tool, which takes words of any form."""
+
+    kind = CUSTOM
+    given = "input"
+    telling = "response.custom_tool_call_input"
+    silence = ""
 
 
 class OtherItem(Item):

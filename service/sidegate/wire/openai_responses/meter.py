@@ -11,11 +11,11 @@ from sidegate.errors import ProviderError
 from sidegate.wire.dialect import Sign
 from sidegate.wire.openai import text_size
 from sidegate.wire.openai_responses import event as wire
-from sidegate.wire.openai_responses.reply import Before, finish_of, pieces, read_event
+from sidegate.wire.openai_responses.reply import CUSTOM_INPUT, Before, finish_of, pieces, read_event
 from sidegate.wire.openai_responses.usage import read_usage
 
 CONTENT = Sign.CONTENT
-TOLD = ("message", "reasoning", "function_call")
+TOLD = ("message", "reasoning", *wire.CALLS)
 """Items whose content has parts; others are counted by their pieces."""
 
 # Where the piece of a delta belongs in its item: a text by its own index, a summary apart.
@@ -25,6 +25,7 @@ _PLACES: dict[str, int | None] = {
     "response.reasoning_text.delta": 0,
     "response.reasoning_summary_text.delta": wire.SUMMARY,
     "response.function_call_arguments.delta": 0,
+    CUSTOM_INPUT: 0,
 }
 
 
@@ -101,7 +102,7 @@ class ResponsesMeter:
         self.started = self.finished = True
 
     def _delta(self, event: wire.Event) -> Sign:
-        """A piece of what is said, of a kind that is known or not: a custom tool's input, an interpreter's code."""
+        """A piece of what is said, of a kind that is known or not: code, what a provider's own tools are given."""
         delta = event.delta
         if not isinstance(delta, str):
             return self._aside()
@@ -128,11 +129,11 @@ class ResponsesMeter:
         self._begun.add(block)
         if item.type in ("message", "reasoning"):
             return self._aside()
-        if item.type == "function_call":
+        if item.calls:
             self._called = True
-            if arguments := wire.arguments_text(item.arguments):
+            if item.given:
                 self._heard.setdefault(block // wire.WIDTH, set()).add(block)
-                self.output_bytes += text_size(arguments)
+                self.output_bytes += text_size(item.given)
         self.started = True
         return CONTENT
 
@@ -142,7 +143,7 @@ class ResponsesMeter:
         item = wire.read_item(event.item)
         begun = block in self._begun
         self._begun.add(block)
-        self._called = self._called or item.type == "function_call"
+        self._called = self._called or item.calls
         heard = frozenset(self._heard.get(block // wire.WIDTH, ()))
         if begun and heard and item.type != "reasoning":
             return self._aside()

@@ -31,6 +31,7 @@ from sidegate.wire.openai_responses.usage import KNOWN, read_finish, read_usage
 from sidegate.wire.seals import OPENAI, unmarked
 
 RESPONSES = "openai.responses"
+CUSTOM_INPUT = "response.custom_tool_call_input.delta"
 
 _SAID = frozenset(
     ("id", "object", "created_at", "model", "output", "status", "error", "incomplete_details", "usage"),
@@ -40,6 +41,7 @@ _OF_ITEM = {
     "message": frozenset(("content",)),
     "reasoning": frozenset(("content", "summary", "encrypted_content")),
     "function_call": frozenset(("arguments", "name", "call_id")),
+    wire.CUSTOM: frozenset(("input", "name", "call_id")),
 }
 
 
@@ -69,7 +71,15 @@ def read_event(raw: bytes, before: Before = _UNKNOWN) -> tuple[Part, ...]:
     read = _EVENTS.get(event.type)
     if read is not None:
         return tuple(read(event, before))
-    return () if event.type in _REPEATS else (Opaque(wire.EVENT, data=wire.read_object(data)),)
+    return () if event.type in _REPEATS else (_other(event, data),)
+
+
+def _other(event: wire.Event, data: bytes) -> Opaque:
+    """An event without a word. Of what its item says piece by piece, it may be one more piece."""
+    place = event.output_index
+    block = place * wire.WIDTH if type(place) is int and 0 <= place < wire.MOST_ITEMS else None
+    piece = "delta" if event.type.endswith(".delta") and isinstance(event.delta, str) else None
+    return Opaque(wire.EVENT, 0, block, wire.read_object(data), piece)
 
 
 def read_whole(raw: bytes) -> tuple[Part, ...]:
@@ -94,7 +104,7 @@ def start_of(response: wire.Response) -> Start:
 
 def finish_of(response: wire.Response, items: list[wire.Item], before: Before = _UNKNOWN) -> Any:
     """Why the response ended, by its status and by what is in it."""
-    called = before.called or any(item.type == "function_call" for item in items)
+    called = before.called or any(item.calls for item in items)
     refused = before.refused or any(piece.get("refusal") for item in items for piece in pieces(item.content))
     return read_finish(response.status, response.incomplete_details, called=called, refused=refused)
 
@@ -143,7 +153,7 @@ def _summary_part(event: wire.Event, before: Before) -> Iterator[Part]:
 
 def _arguments(event: wire.Event, before: Before) -> Iterator[Part]:
     if event.delta and isinstance(event.delta, str):
-        yield ToolCall(event.delta, block=wire.block_of(event, 0))
+        yield ToolCall(event.delta, block=wire.block_of(event, 0), custom=event.type == CUSTOM_INPUT)
 
 
 def _completed(event: wire.Event, before: Before) -> Iterator[Part]:
@@ -170,8 +180,9 @@ def _failed(event: wire.Event, before: Before) -> Iterator[Part]:
 def _begun(item: wire.Item, data: Raw, block: int) -> Iterator[Part]:
     said = wire.read_object(data)
     yield Opaque(wire.ITEM, block=block, data=_less(said, _OF_ITEM.get(str(item.type), frozenset())))
-    if item.type == "function_call":
-        yield ToolCall(wire.arguments_text(item.arguments), _word(item.call_id), _word(item.name), block=block)
+    if item.calls:
+        id, name = _word(item.call_id), _word(item.name)
+        yield ToolCall(item.given, id, name, block=block, custom=item.type == wire.CUSTOM)
 
 
 def _ended(item: wire.Item, data: Raw, block: int, before: Before) -> Iterator[Part]:
@@ -182,9 +193,9 @@ def _ended(item: wire.Item, data: Raw, block: int, before: Before) -> Iterator[P
         yield from _message(item, block, before)
     elif item.type == "reasoning":
         yield from _thought(item, block, before)
-    elif item.type == "function_call":
-        if before.begun and _unheard(block, before) and (text := wire.arguments_text(item.arguments)):
-            yield ToolCall(text, block=block)
+    elif item.calls:
+        if before.begun and _unheard(block, before) and item.given:
+            yield ToolCall(item.given, block=block, custom=item.type == wire.CUSTOM)
         yield BlockEnd(block=block)
     last = _less(wire.read_object(data), _OF_ITEM.get(str(item.type), frozenset()))
     yield Opaque(wire.ITEM_DONE, block=block, data=last)
@@ -265,6 +276,7 @@ _REPEATS = frozenset(
         "response.reasoning_summary_text.done",
         "response.reasoning_summary_part.done",
         "response.function_call_arguments.done",
+        "response.custom_tool_call_input.done",
     )
 )
 _EVENTS: dict[str, Callable[[wire.Event, Before], Iterator[Part]]] = {
@@ -277,6 +289,7 @@ _EVENTS: dict[str, Callable[[wire.Event, Before], Iterator[Part]]] = {
     "response.reasoning_summary_text.delta": _summary,
     "response.reasoning_summary_part.added": _summary_part,
     "response.function_call_arguments.delta": _arguments,
+    CUSTOM_INPUT: _arguments,
     "response.completed": _completed,
     "response.incomplete": _completed,
     "response.failed": _failed,

@@ -29,7 +29,15 @@ from sidegate.contract.meaning import (
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.openai_chat.writer import Calls
 from sidegate.wire.openai_responses import event as wire
-from sidegate.wire.openai_responses.item import CallItem, Item, MessageItem, OtherItem, Pieced, ReasoningItem
+from sidegate.wire.openai_responses.item import (
+    CallItem,
+    CustomCallItem,
+    Item,
+    MessageItem,
+    OtherItem,
+    Pieced,
+    ReasoningItem,
+)
 from sidegate.wire.openai_responses.usage import read_finish, write_finish, write_usage
 from sidegate.wire.seals import OPENAI, marked
 
@@ -114,7 +122,7 @@ class ResponsesWriter:
         status, details = write_finish("content_filter" if reason == "refusal" and not self._declines() else reason)
         told = self._told
         if told:
-            called = any(item.kind == "function_call" for item in self.items)
+            called = any(isinstance(item, CallItem) for item in self.items)
             refused = reason == "refusal" and self._declines()
             if read_finish(told["status"], told["incomplete_details"], called=called, refused=refused) == reason:
                 status, details = told["status"] or status, told["incomplete_details"]
@@ -209,11 +217,12 @@ class ResponsesWriter:
         if first:
             self._speak(None)
             index = len(self.items)
-            fields = self._coming.pop(call.block // wire.WIDTH) if self._is_coming(call.block, CallItem) else {}
-            item = CallItem(
+            made = CustomCallItem if call.custom else CallItem
+            fields = self._coming.pop(call.block // wire.WIDTH) if self._is_coming(call.block, made) else {}
+            item = made(
                 self.say,
                 index,
-                _word(fields.get("id")) or f"fc_{self._envelope.id}_{index}",
+                _word(fields.get("id")) or f"{'ctc' if call.custom else 'fc'}_{self._envelope.id}_{index}",
                 fields,
                 # Clients answer by id: a call that came without one is given one.
                 call_id=call.id or f"call_{self._envelope.id}_{index}",
@@ -270,7 +279,7 @@ class ResponsesWriter:
     def _own_item(self, number: int, data: dict[str, Any]) -> None:
         """An item begins. Messages and calls wait for what they say, since an edit may take all of it away."""
         self._own.pop(number, None)
-        if data.get("type") in (MessageItem.kind, CallItem.kind):
+        if data.get("type") in (MessageItem.kind, CallItem.kind, CustomCallItem.kind):
             self._coming[number] = data
             return
         self._speak(None)

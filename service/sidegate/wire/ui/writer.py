@@ -30,6 +30,7 @@ from sidegate.contract.meaning import (
     ToolCall,
     Usage,
 )
+from sidegate.wire import custom_calls
 from sidegate.wire.body import UNREADABLE
 from sidegate.wire.dialect import Envelope
 from sidegate.wire.openai_chat.writer import Calls
@@ -71,6 +72,7 @@ class _Call(Struct):
     signed: Metadata
     arguments: list[str]
     open: bool = True
+    custom: bool = False
 
 
 class UIWriter:
@@ -220,8 +222,11 @@ class UIWriter:
             self._begin_call(piece, place)
         call = self._calls[place]
         if piece.arguments and call.open:
-            call.arguments.append(piece.arguments)
-            self._say("tool-input-delta", toolCallId=call.id, inputTextDelta=piece.arguments)
+            self._give(call, custom_calls.inside(piece.arguments) if call.custom else piece.arguments)
+
+    def _give(self, call: _Call, arguments: str) -> None:
+        call.arguments.append(arguments)
+        self._say("tool-input-delta", toolCallId=call.id, inputTextDelta=arguments)
 
     def _begin_call(self, piece: ToolCall, place: int) -> None:
         """Begin one. A signature that came right before is the call's."""
@@ -231,9 +236,11 @@ class UIWriter:
         if any(call.id == id for call in self._calls):
             # Clients know calls by their id: some servers give the same to all.
             id = f"{id}_{place}"
-        call = _Call(id, piece.name or "", piece.block, metadata, [])
+        call = _Call(id, piece.name or "", piece.block, metadata, [], custom=piece.custom)
         self._calls.append(call)
         self._say("tool-input-start", toolCallId=id, toolName=call.name, **call.signed)
+        if call.custom:
+            self._give(call, custom_calls.BEGUN)
 
     def _end_block(self, block: int) -> None:
         if self._spoken is not None and self._spoken.key == ("reasoning", block):
@@ -247,6 +254,8 @@ class UIWriter:
                 self._end_call(call)
 
     def _end_call(self, call: _Call) -> None:
+        if call.custom:
+            self._give(call, custom_calls.ENDED)
         text = "".join(call.arguments)
         told = {"toolCallId": call.id, "toolName": call.name, **call.signed}
         try:
