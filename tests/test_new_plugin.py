@@ -81,6 +81,7 @@ def test_a_name_becomes_others(tmp_path: Path, name: str, module: str, word: str
         "acme-none",
         "acme-testing",
         "test",
+        "log",
     ],
 )
 def test_what_cannot_be_a_name_is_refused_and_nothing_is_written(

@@ -79,6 +79,9 @@ class Concurrency(Plugin[Settings]):
             raise ValueError("two limits have the same name")
         if host.workers > 1 and not host.shared:
             raise ValueError(f"per-process limits with {host.workers} workers: set counters.url")
+        for limit in settings.limits:
+            if "provider" in limit.per and not host.per_attempt:
+                raise ValueError(f"limit {limit.name} is per provider: its place is an `attempt` list")
         self._limits = tuple(_Ready(limit) for limit in settings.limits)
 
     async def __call__(self, call: Call, handler: Handler) -> Reply:
@@ -131,10 +134,8 @@ def _bearer(call: Call) -> str:
     return f"slots\x1f:key\x1f{caller.key_id}" if caller.key_id is not None else f"slots\x1f:name\x1f{caller.name}"
 
 
-def _provider(call: Call) -> str:
-    if call.attempt is None:
-        raise RuntimeError("a limit per provider belongs in an attempt list: outside, no provider is chosen yet")
-    return call.attempt.provider
+def _provider(call: Call) -> str | None:
+    return None if call.attempt is None else call.attempt.provider
 
 
 _WHO: dict[str, Callable[[Call], str | None]] = {

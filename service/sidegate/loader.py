@@ -171,7 +171,7 @@ class _Loading:
             outside: list[tuple[Use, type[AnyPlugin]]] = []
             for index, use in enumerate(uses):
                 path = ("pipelines", name, kind, index)
-                host = self._host(uses[index + 1 :] if kind == "plugins" else ())
+                host = self._host(kind, uses[index + 1 :] if kind == "plugins" else ())
                 plugin = self._plugin(use, host, path)
                 if (cls := self._class(use)) is not None:
                     accounting += cls.accounts
@@ -182,13 +182,14 @@ class _Loading:
             lists[kind] = tuple(loaded)
         return LoadedPipeline(name, lists["plugins"], lists["attempt"])
 
-    def _host(self, further_in: Iterable[Use]) -> Host:
-        """The host of one plugin: it knows what those further in enforce. One that is not found is told in its turn."""
+    def _host(self, kind: str, further_in: Iterable[Use]) -> Host:
+        """The host of one plugin: it knows in which list it is, and what those further in enforce. One that is not
+        found is told in its turn."""
         enforced: set[str] = set()
         for use in further_in:
             if (cls := self._class(use)) is not None:
                 enforced |= cls.enforces
-        return replace(self.host, enforced=frozenset(enforced))
+        return replace(self.host, enforced=frozenset(enforced), per_attempt=kind == "attempt")
 
     def _plugin(self, use: Use, host: Host, path: tuple[str | int, ...]) -> AnyPlugin | None:
         place = render(path)

@@ -11,6 +11,7 @@ import pytest
 
 from sidegate.cli import main
 from sidegate.contract.keys import key_digest
+from sidegate.ledger.opening import open_database
 
 CONFIG = """
 ledger: {{url: {url}}}
@@ -30,7 +31,9 @@ Keys = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "sidegate.yaml"
-    path.write_text(CONFIG.format(url=f"sqlite:///{tmp_path}/state/ledger.db", api_key="issued: true"))
+    url = f"sqlite:///{tmp_path}/state/ledger.db"
+    path.write_text(CONFIG.format(url=url, api_key="issued: true"))
+    open_database(url).close()
     return path
 
 
@@ -172,6 +175,15 @@ def test_without_a_ledger_there_is_nowhere_to_keep_keys(keys: Keys, tmp_path: Pa
     path = tmp_path / "none.yaml"
     path.write_text(CONFIG.format(url="''", api_key="issued: true"))
     assert keys("list", at=path) == (2, "", "ledger.url: is empty, so there is nowhere to keep keys\n")
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "ann"), ("revoke", "ann")])
+def test_where_no_key_was_ever_issued_nothing_is_made(keys: Keys, tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = tmp_path / "new.yaml"
+    path.write_text(CONFIG.format(url=f"sqlite:///{tmp_path}/new/ledger.db", api_key="issued: true"))
+    said = f"ledger.url: {tmp_path}/new/ledger.db is not there: no key has been issued yet\n"
+    assert keys(*words, at=path) == (2, "", said)
+    assert not (tmp_path / "new").exists()
 
 
 def test_on_postgres_the_schema_comes_first(keys: Keys, tmp_path: Path, postgres_url: str) -> None:

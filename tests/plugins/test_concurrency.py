@@ -152,7 +152,7 @@ def an_attempt(provider: str) -> Call:
 
 async def test_a_provider_has_slots_in_an_attempt_list() -> None:
     provider = Provider()
-    plugin = a_plugin(a_host(CLOCK), a_limit(per=("provider",)))
+    plugin = a_plugin(replace(a_host(CLOCK), per_attempt=True), a_limit(per=("provider",)))
     task = await begun(plugin, provider, an_attempt("small"))
     await plugin(an_attempt("large"), answer)
     await refused(plugin, an_attempt("small"))
@@ -160,9 +160,9 @@ async def test_a_provider_has_slots_in_an_attempt_list() -> None:
     await task
 
 
-async def test_a_limit_per_provider_outside_an_attempt_is_a_fault_and_not_ignored() -> None:
-    with pytest.raises(RuntimeError, match="attempt list"):
-        await a_plugin(a_host(CLOCK), a_limit(per=("provider",)))(a_call(CLOCK), answer)
+def test_a_limit_per_provider_outside_an_attempt_list_is_refused_by_the_start() -> None:
+    with pytest.raises(ValueError, match="limit own is per provider: its place is an `attempt` list"):
+        a_plugin(a_host(CLOCK), a_limit(per=("provider",)))
 
 
 async def test_a_refusal_by_the_second_limit_gives_back_the_slot_of_the_first() -> None:

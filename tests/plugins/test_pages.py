@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from configparser import ConfigParser
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -47,11 +48,12 @@ def structs(kind: Any) -> list[type[Struct]]:
 def test_the_snippet_on_the_page_works(name: str) -> None:
     (snippet,) = re.findall(r"```yaml\n(.*?)```", page(name), re.DOTALL)
     lists = msgspec.yaml.decode(snippet)["pipelines"]["default"]
-    used = [use for uses in lists.values() for use in uses]
-    assert name in [use["use"] for use in used]
-    for use in used:
+    used = [(kind, use) for kind, uses in lists.items() for use in uses]
+    assert name in [use["use"] for _, use in used]
+    for kind, use in used:
         cls = plugin(use["use"])
-        cls(msgspec.convert(use.get("settings", {}), cls.settings_type()), a_host(HandClock()))
+        host = replace(a_host(HandClock()), per_attempt=kind == "attempt")
+        cls(msgspec.convert(use.get("settings", {}), cls.settings_type()), host)
 
 
 @pytest.mark.parametrize("name", PAGES)

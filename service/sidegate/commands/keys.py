@@ -25,8 +25,9 @@ from sidegate.keys.asked import MOST, Change, Filter, Issue, Rotate, read
 from sidegate.keys.desk import Desk, Told
 from sidegate.keys.key import Shown
 from sidegate.keys.sql import SqlKeys
-from sidegate.ledger.database import PLACE
+from sidegate.ledger.database import PLACE, is_postgres
 from sidegate.ledger.opening import open_database
+from sidegate.ledger.sqlite_database import sqlite_path
 from sidegate.loader import Plugins, lets_in
 from sidegate.telemetry.logs import JsonLog
 
@@ -37,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     url = loaded.settings.ledger.url
     if not url:
         raise ConfigError(PLACE, "is empty, so there is nowhere to keep keys")
+    if options.task != "issue" and not is_postgres(url) and not (file := sqlite_path(url)).exists():
+        raise ConfigError(PLACE, f"{file} is not there: no key has been issued yet")
     database = open_database(url)
     try:
         asyncio.run(_run(SqlKeys(database, database), plugins, options))

@@ -126,5 +126,7 @@ class Host:
     """Bytes that replicas share for a while: `await values.get(key)`, `values.put(key, value, seconds)`."""
     enforced: frozenset[str] = frozenset()
     """What the plugins further in enforce of a caller's `Allowance`: see `Plugin.enforces`."""
+    per_attempt: bool = False
+    """The plugin stands in an `attempt` list: it is called once an attempt, whose provider is known."""
     tell: Callable[[str], None] = _silent
     """Say something to whoever starts the gateway: a line on the terminal, not in the log. For `start`."""
