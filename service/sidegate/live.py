@@ -23,9 +23,12 @@ OnDisconnect = Literal["cancel", "drain", "continue"]
 Settle = Callable[[Call, Reply, float], None]
 """Records a call that has ended: priced, to the ledger and the metrics. Synchronous, and never fails the call."""
 
-
+CHAT_SOCKET = "chat_socket"
+"""The operation of a call in which others are made, turn by turn."""
 STOP_SECONDS = 5.0
 """How long stopped calls get to end: their plugins clean up, their readers are told."""
+FAREWELL_SECONDS = 1.0
+"""How long a chat socket gets to say so of its turns, and to close by itself."""
 PORTION = 1000
 """Calls that a check passes over before others have their turn: a fifth of a millisecond."""
 LOOK = 20
@@ -240,11 +243,19 @@ class Live:
         for wait in waits:
             wait.cancel()
         late = list(self._calls.values())
-        for live in late:
-            live.stop(GatewayStopping())
-        if late:
-            await asyncio.wait([live.ended() for live in late], timeout=STOP_SECONDS)
+        await self._stop_all([live for live in late if live.call.operation != CHAT_SOCKET])
+        sockets = [live for live in late if live.reply is None]
+        if sockets:
+            # They tell what became of their turns, and close.
+            await asyncio.wait([live.ended() for live in sockets], timeout=FAREWELL_SECONDS)
+        await self._stop_all([live for live in sockets if live.reply is None])
         return len(late)
+
+    async def _stop_all(self, calls: list[LiveCall]) -> None:
+        for live in calls:
+            live.stop(GatewayStopping())
+        if calls:
+            await asyncio.wait([live.ended() for live in calls], timeout=STOP_SECONDS)
 
     def hurry(self) -> None:
         """End a drain now: what still runs is stopped, and told."""

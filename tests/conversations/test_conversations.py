@@ -437,6 +437,17 @@ async def test_on_its_way_out_the_gateway_lets_answers_end_and_says_that_it_goes
         assert await stopping == 0
 
 
+async def test_an_answer_that_outlasts_the_drain_is_told_as_stopped_before_the_socket_closes() -> None:
+    told = Told()
+    async with stage(told) as on, connected(on) as ann:
+        await ann.ask("turn.create", "turn.started", input="x")
+        stopping = asyncio.create_task(on.running.service.live.drain(0.05))
+        assert (await ann.hear("turn.ended"))["ending"] == "gateway_stopping"
+        assert (await ann.hear("conversation.closed"))["reason"] == "gateway_stopping"
+        assert await ann.closed() == (1001, "gateway_stopping")
+        assert await stopping == 2
+
+
 async def test_a_route_that_does_not_list_it_has_no_chat_socket() -> None:
     async with stage(route={"deliveries": ["stream"]}) as on:
         async with on.ann.get(PATH) as reply:

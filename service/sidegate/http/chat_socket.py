@@ -20,7 +20,7 @@ from sidegate.http.replies import call_headers, error_reply
 from sidegate.http.server import peer_of
 from sidegate.http.socket import ClientSocket
 from sidegate.jobs.shown import encoded
-from sidegate.live import LiveCall
+from sidegate.live import CHAT_SOCKET, LiveCall
 from sidegate.outlet import BufferOutlet
 from sidegate.records import send
 from sidegate.service import Service
@@ -121,7 +121,7 @@ class ChatSocket:
         now = clock.now()
         call = Call(
             id=new_call_id(now),
-            operation="chat_socket",
+            operation=CHAT_SOCKET,
             dialect="sidegate",
             model="",
             delivery="socket",
