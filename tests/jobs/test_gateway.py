@@ -559,6 +559,7 @@ async def test_what_a_drain_cannot_finish_is_put_back_and_its_readers_go() -> No
     async with scene(told, concurrency=1) as on:
         running, waiting = await on.submit(), await on.submit()
         await told.asked.wait()
+        told.go(1)
         async with on.ann.get(f"{running}/events") as one, on.ann.get(f"{waiting}/events") as other:
             stopping = asyncio.create_task(on.running.service.live.drain(1))
             assert events(await other.text()) == [], "nothing happens to it here, so its reader is let go at once"
@@ -576,3 +577,6 @@ async def test_what_a_drain_cannot_finish_is_put_back_and_its_readers_go() -> No
             assert (found.state, found.kills) == ("queued", 0)
         (run,) = await jobs.store.runs(running[-32:])
         assert run.ending == "gateway_stopping"
+        recorded = await on.running.service.ledger.call(run.call)
+        assert recorded is not None
+        assert run.cost_nano_usd == recorded[0].cost_nano_usd is not None

@@ -166,7 +166,7 @@ async def test_a_job_that_was_taken_over_is_written_by_nobody_else(jobs: SqlJobs
     assert await texts(jobs, job.id, 1) == []
     assert await jobs.save(ONE.id, [said(job, "late", last=2)]) == {(job.id, 1)}
     assert not await finished(jobs, ONE, said(job, "late", last=2), LAST)
-    assert not await jobs.put_back(ONE.id, job, "x", NOW, NOW, LATER, undone=False)
+    assert not await jobs.put_back(ONE.id, job, "x", NOW, NOW, LATER, cost=7, undone=False)
     assert await finished(jobs, OTHER, said(again, "whole"), LAST)
     assert await texts(jobs, job.id, 2) == [(1, b"id: 2-1\ndata: whole\n\n")]
     assert [(run.generation, run.ending) for run in await jobs.runs(job.id)] == [
@@ -214,23 +214,24 @@ async def test_one_that_waits_is_cancelled_at_once_one_that_runs_is_marked(jobs:
 async def test_one_that_was_put_back_waits_for_its_time(jobs: SqlJobs) -> None:
     id = await submitted(jobs)
     (job,) = await claimed(jobs)
-    assert await jobs.put_back(ONE.id, job, "", LATER, NOW, LATER, undone=True)
+    assert await jobs.put_back(ONE.id, job, "", LATER, NOW, LATER, cost=7, undone=True)
     assert not await jobs.waiting(NOW)
     assert await claimed(jobs) == []
     (again,) = await jobs.claim(ONE, 1, ANY, LATER)
     assert (again.id, again.generation) == (id, 1), "what had not begun does not count"
     assert len(await jobs.runs(id)) == 1
-    assert await jobs.put_back(ONE.id, again, "gateway_stopping", NOW, NOW, LATER, undone=False)
+    assert await jobs.put_back(ONE.id, again, "gateway_stopping", NOW, NOW, LATER, cost=7, undone=False)
     (again,) = await claimed(jobs)
     assert again.generation == 2
-    assert [run.ending for run in await jobs.runs(id)] == ["gateway_stopping", None]
+    told = [(run.ending, run.cost_nano_usd) for run in await jobs.runs(id)]
+    assert told == [("gateway_stopping", 7), (None, None)]
 
 
 async def test_one_that_is_cancelled_while_it_is_put_back_does_not_begin_again(jobs: SqlJobs) -> None:
     id = await submitted(jobs)
     (job,) = await claimed(jobs)
     await jobs.cancel(id, NOW, LAST)
-    assert await jobs.put_back(ONE.id, job, "", NOW, NOW, LATER, undone=True)
+    assert await jobs.put_back(ONE.id, job, "", NOW, NOW, LATER, cost=7, undone=True)
     assert await claimed(jobs) == []
     found = await jobs.get(id)
     assert found is not None

@@ -122,7 +122,16 @@ class SqlJobs:
         return await self._writing.run(work)
 
     async def put_back(
-        self, owner: str, job: Claimed, ending: str, run_after: str, now: str, keep_until: str, *, undone: bool
+        self,
+        owner: str,
+        job: Claimed,
+        ending: str,
+        run_after: str,
+        now: str,
+        keep_until: str,
+        *,
+        cost: int | None,
+        undone: bool,
     ) -> bool:
         work = partial(
             sql_work.put_back,
@@ -132,6 +141,7 @@ class SqlJobs:
             run_after=run_after,
             now=now,
             keep_until=keep_until,
+            cost=cost,
             undone=undone,
         )
         return await self._writing.run(work)

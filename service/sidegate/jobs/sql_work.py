@@ -177,20 +177,21 @@ def put_back(
     run_after: str,
     now: str,
     keep_until: str,
+    cost: int | None,
     undone: bool,
 ) -> bool:
     names = {"job": job.id, "owner": owner, "generation": job.generation, "run_after": run_after}
     with database.transaction():
         if database.execute(_CANCELLED, {**names, "now": now, "keep_until": keep_until}).rowcount:
             # Its caller has been told so meanwhile: it must not begin again.
-            database.execute(_RUN_ENDED, {**names, "now": now, "ending": "cancelled", "cost": None})
+            database.execute(_RUN_ENDED, {**names, "now": now, "ending": "cancelled", "cost": cost})
             return True
         if not database.execute(_UNDO if undone else _BACK, names).rowcount:
             return False
         if undone:
             database.execute("DELETE FROM job_runs WHERE job_id = :job AND generation = :generation", names)
         else:
-            database.execute(_RUN_ENDED, {**names, "now": now, "ending": ending, "cost": None})
+            database.execute(_RUN_ENDED, {**names, "now": now, "ending": ending, "cost": cost})
     return True
 
 

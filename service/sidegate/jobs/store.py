@@ -90,10 +90,19 @@ class JobStore(Protocol):
         ...
 
     async def put_back(
-        self, owner: str, job: Claimed, ending: str, run_after: str, now: str, keep_until: str, *, undone: bool
+        self,
+        owner: str,
+        job: Claimed,
+        ending: str,
+        run_after: str,
+        now: str,
+        keep_until: str,
+        *,
+        cost: int | None,
+        undone: bool,
     ) -> bool:
-        """Into the queue again; one that was cancelled meanwhile ends. `undone`: it had not begun, so the run does not
-        count."""
+        """Into the queue again; one that was cancelled meanwhile ends. `cost`: of this run, in nano-USD, null where it
+        is unknown. `undone`: it had not begun, so the run does not count."""
         ...
 
     async def cancelling(self, owner: str) -> list[str]:

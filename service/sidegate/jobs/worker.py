@@ -173,7 +173,8 @@ class Worker:
             if isinstance(run.call.notes.stop, TakenOver):
                 _logger.warning("job %s was taken over by another gateway", job.id)
             elif run.drained:
-                await self._back(job, reply.ending.value, 0.0, undone=not run.begun)
+                cost = run.spent().cost_nano_usd if run.begun else 0
+                await self._back(job, reply.ending.value, 0.0, cost, undone=not run.begun)
             elif (seconds := run.deferred(reply, self._clock.now())) is not None:
                 await self._back(job, reply.ending.value, seconds, undone=True)
             else:
@@ -199,13 +200,11 @@ class Worker:
         await self._writing.end(job, partial(failed, job, error))
         self._watch.told(job.id)
 
-    async def _back(self, job: Claimed, ending: str, seconds: float, *, undone: bool) -> None:
+    async def _back(self, job: Claimed, ending: str, seconds: float, cost: int | None = 0, *, undone: bool) -> None:
         now = self._clock.now()
         run_after, keep_until = (stamp(now + timedelta(seconds=after)) for after in (seconds, self._settings.keep))
-        back = partial(
-            self._store.put_back, self._owner.id, job, ending, run_after, stamp(now), keep_until, undone=undone
-        )
-        await surely(back)
+        place = self._owner.id, job, ending, run_after, stamp(now), keep_until
+        await surely(partial(self._store.put_back, *place, cost=cost, undone=undone))
 
     # --- while they run -----------------------------------------------------------------------------------------------
 
