@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 
+from sidegate.errors import ConfigError
+from sidegate.finder import GROUP
 from sidegate.scaffold import Names, write
 
 
 def run(name: str, into: Path) -> int:
     """Write it, and say what to type next. Raises `ConfigError` where that cannot be."""
+    if name in {point.name for point in entry_points(group=GROUP)}:
+        raise ConfigError("", f"a plugin called {name} is installed already: choose another name")
     written = write(Names(name), into)
     for path in written:
         print(path)

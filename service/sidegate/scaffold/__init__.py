@@ -5,13 +5,11 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
 from sidegate.errors import ConfigError
-from sidegate.finder import GROUP
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _LONGEST = 64
@@ -42,8 +40,6 @@ class Names:
         self.cls = "".join(word.capitalize() for word in words[1:] or words)
         if keyword.iskeyword(self.module) or self.module in sys.stdlib_module_names or _taken(self.module):
             raise ConfigError("", f"a module called {self.module} is there already: choose another name")
-        if name in {point.name for point in entry_points(group=GROUP)}:
-            raise ConfigError("", f"a plugin called {name} is installed already: choose another name")
         if not self.cls.isidentifier() or keyword.iskeyword(self.cls) or self.cls in _OF_THE_TEMPLATE:
             raise ConfigError("", f"{self.cls} cannot be the name of its class: choose another name")
         if self.cls.startswith("Test"):
