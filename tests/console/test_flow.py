@@ -244,6 +244,18 @@ async def test_names_that_are_markup_stay_names(browser: Browser) -> None:
         await shown.is_well()
 
 
+async def test_the_price_of_names_that_are_passed_on_is_told_by_name(browser: Browser) -> None:
+    made = config(key="")
+    made["models"] = {"any-*": {"provider": "demo"}, "one": {"provider": "demo", "model": "demo-echo"}}
+    async with console(browser, made) as shown:
+        await shown.open("models")
+        rows = shown.page.get_by_role("table", name="Models").get_by_role("row")
+        await expect(rows.filter(has_text="any-*")).to_contain_text("by name")
+        await expect(rows.filter(has_text="any-*")).not_to_contain_text("unknown")
+        await expect(rows.filter(has_text="demo-echo")).not_to_contain_text("by name")
+        await shown.is_well()
+
+
 async def _call(shown: Console, name: str) -> None:
     headers = {"Authorization": f"Bearer {name}", "x-end-user": name}
     body = {"model": name, "messages": [{"role": "user", "content": name}]}

@@ -17,7 +17,8 @@ export async function show({ page, signal }) {
 
 function prices(target, part) {
     return target.prices.map(({ pipeline, rates }) => element("div", {}, [
-        known(price(rates?.[part]), rates ? "–" : "unknown"),
+        // What a name costs that is passed on is known when it is asked for.
+        known(price(rates?.[part]), rates ? "–" : target.model === null ? "by name" : "unknown"),
         target.prices.length > 1 ? element("span", { class: "hint" }, ` ${pipeline ?? "lists"}`) : null,
     ]));
 }
