@@ -97,6 +97,11 @@ async def test_a_file_is_read_however_its_type_and_bytes_are_spelt(data: str) ->
         assert base64.b64decode(sent.partition(",")[2]).decode() == "Mail <EMAIL_1>!?"
 
 
+SHORTEST: dict[str, dict[str, Any]] = {
+    "openai.chat": {"messages": [HI]},
+    "openai.responses": {"input": "hi"},
+    "gemini.generate": {"contents": GEMINI_HI},
+}
 WHOLE: list[tuple[str, dict[str, Any]]] = [
     (
         "openai.chat",
@@ -120,6 +125,19 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     (
+        "openai.responses",
+        {
+            "id": "r",
+            "object": "response",
+            "created_at": 1,
+            "model": "m",
+            "status": "completed",
+            "output": [],
+            "output_text": f"write to {MAIL}",
+            "usage": None,
+        },
+    ),
+    (
         "gemini.generate",
         {"promptFeedback": {"blockReason": "SAFETY", "blockReasonMessage": MAIL}, "modelVersion": "m"},
     ),
@@ -140,7 +158,7 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("dialect", "body"), WHOLE, ids=["chat", "blocked", "grounded"])
+@pytest.mark.parametrize(("dialect", "body"), WHOLE, ids=["chat", "responses", "blocked", "grounded"])
 async def test_what_has_no_word_is_hidden_in_a_whole_reply(dialect: str, body: dict[str, Any]) -> None:
     async def says(exchange: Exchange) -> None:
         await exchange.reply(json.dumps(body).encode())
@@ -148,8 +166,7 @@ async def test_what_has_no_word_is_hidden_in_a_whole_reply(dialect: str, body: d
     hides = {"use": "redact", "settings": {"find": [{"name": "email", "direction": "reply", "mode": "mask"}]}}
     async with across(plugins=[hides]) as on:
         on.plays[dialect] = says
-        asked = {"messages": [HI]} if dialect == "openai.chat" else {"contents": GEMINI_HI}
-        answer = await ask(on, dialect, asked)
+        answer = await ask(on, dialect, SHORTEST[dialect])
         assert answer.status == 200
         assert MAIL.encode() not in answer.body
         assert b"<EMAIL>" in answer.body

@@ -34,6 +34,7 @@ class ResponsesAssembler(ResponsesWriter):
         for name in ("id", "model", "status", "incomplete_details", "error"):
             if now[name] != was[name]:
                 kept[name] = now[name]
+        kept |= {name: value for name, value in self._fields.items() if value != before._fields.get(name)}
         if self._usage != before._usage and (usage := write_usage(self._usage)) is not None:
             kept["usage"] = {**(kept.get("usage") or {}), **usage}
         return kept
