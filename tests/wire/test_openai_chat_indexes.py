@@ -23,6 +23,11 @@ def call(index: Any = None, id: str | None = None, name: str | None = None, argu
     return {**({} if index is None else {"index": index}), **named, "function": function}
 
 
+def custom(index: int, id: str, name: str) -> dict[str, Any]:
+    """The first piece of a custom tool's call."""
+    return {"index": index, "id": id, "type": "custom", "custom": {"name": name, "input": ""}}
+
+
 def calls(*pieces: dict[str, Any], choice: int = 0) -> bytes:
     return event({"id": "c1", "choices": [{"index": choice, "delta": {"tool_calls": list(pieces)}}], "x": 1.50})
 
@@ -53,8 +58,9 @@ def indexes(*events: bytes) -> list[tuple[int, int]]:
         ([calls(call(None, "a", "f", "{}")), calls(call(None, "b", "g", "{}"))], [(0, 0), (0, 1)]),
         ([calls(call(None, "a", "f"), call(None, "b", "g"))], [(0, 0), (0, 1)]),
         ([calls(call(3, "a", "f")), calls(call(4, "b", "f"), choice=1)], [(0, 0), (1, 0)]),
+        ([calls(custom(0, "a", "f")), calls(custom(0, "b", "g"))], [(0, 0), (0, 1)]),
     ],
-    ids=["counts blocks", "gaps", "one index in one event", "one index", "none", "none in one event", "per choice"],
+    ids=["blocks", "gaps", "one index in one event", "one index", "none", "none in one event", "per choice", "custom"],
 )
 def test_calls_are_counted_from_0_without_gaps(events: list[bytes], found: list[tuple[int, int]]) -> None:
     assert indexes(*events) == found
