@@ -17,10 +17,10 @@ from sidegate.keys.asked import Change, Issue, Rotate, read
 from sidegate.keys.desk import Desk, Told
 from sidegate.keys.sql import keys_of
 from sidegate.ledger.migrate import migrate
-from sidegate.testing import Running, demo_config, gateway, scripted
+from sidegate.testing import Exchange, Running, demo_config, gateway, scripted
 from tests.keys.test_desk import contents
 from tests.plugins.calls import EPOCH, HandClock, ListLog
-from tests.relaying import until
+from tests.relaying import DONE, ROLE, STOP, WHOLE, delta, until
 from tests.spending import INPUT, OUTPUT, Books
 from tests.stores import Store
 
@@ -90,19 +90,37 @@ async def test_a_key_is_let_in_from_when_it_is_issued_until_it_is_revoked(
     assert (caller, key_id, team) == ("ann", told.key.id, "red")
 
 
+def at(url: str) -> Any:
+    return {"demo": {"dialect": "openai", "base_url": url, "api_key": "k"}}
+
+
 @everywhere
 async def test_a_stream_ends_well_whatever_becomes_of_its_key(
     http: aiohttp.ClientSession, store: Store, dialect: str, stream: bool
 ) -> None:
-    async with scene(http, store.url, providers=SLOW) as there:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def waits(exchange: Exchange) -> None:
+        """Answers the first one when it is told to."""
+        first = not asked.is_set()
+        asked.set()
+        if first:
+            await go.wait()
+        if exchange.json.get("stream"):
+            await exchange.stream(ROLE, delta(content="Hi"), STOP, DONE)
+        else:
+            await exchange.reply(WHOLE)
+
+    async with scripted(waits) as provider, scene(http, store.url, providers=at(provider.url)) as there:
         told = await there.issue()
-        running = asyncio.ensure_future(there.ask(told.secret, dialect, stream, max_tokens=20))
-        await until(lambda: any(live.call.attempts for live in there.running.service.live.all()))
+        running = asyncio.ensure_future(there.ask(told.secret, dialect, stream))
+        await asked.wait()
         rotated = await there.desk.rotate(told.key.id, Rotate(grace="0"))
         assert await there.status(told.secret) == 401
         assert await there.status(rotated.secret) == 200
         await there.desk.revoke(told.key.id)
         assert not running.done()
+        go.set()
         status, body = await running
         assert status == 200
         if stream:
