@@ -424,16 +424,31 @@ async def test_a_process_that_only_stood_still_settles_after_all(store: Store) -
         call = opened("c1")
         await sleeper.reserve(call, [claim(60)])
         store.execute("UPDATE owners SET host = 'elsewhere boot ns'")
-        clock.pass_by(6)
-        await look(other)
-        clock.pass_by(40)
-        await look(other)
+        for _ in range(7):
+            clock.pass_by(6)
+            await look(other)
         assert states(store)[0][:3] == ("c1", "unknown", "gateway_killed")
         end(sleeper, call)
         end(sleeper, call)
         await sleeper.flush()
     assert states(store)[0] == ("c1", "settled", None, 7)
     assert money(store) == (7, 0, 0)
+
+
+async def test_while_nobody_can_look_nobody_is_silent(store: Store) -> None:
+    clock = HandClock()
+    async with open_at(store, HandClock()) as silent, open_at(store, clock) as other:
+        await silent.reserve(opened("c1"), [claim(60)])
+        store.execute("UPDATE owners SET host = 'elsewhere boot ns'")
+        clock.pass_by(6)
+        await look(other)
+        clock.pass_by(600)
+        await look(other)
+        assert states(store)[0][:2] == ("c1", "reserved"), "the store may have been away: it could not beat"
+        for _ in range(6):
+            clock.pass_by(6)
+            await look(other)
+        assert states(store)[0][:2] == ("c1", "unknown")
 
 
 async def test_an_idle_ledger_writes_nothing_and_a_clean_end_leaves_no_lease(store: Store) -> None:

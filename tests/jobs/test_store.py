@@ -198,6 +198,15 @@ async def test_only_those_that_run_have_owners(jobs: SqlJobs) -> None:
     assert await jobs.owners("one") == []
 
 
+async def test_who_takes_another_job_goes_on_counting_their_beats(jobs: SqlJobs) -> None:
+    await submitted(jobs)
+    await claimed(jobs)
+    await jobs.beat(Owner("one", "here 1 1", 1, 5))
+    await submitted(jobs)
+    assert len(await claimed(jobs)) == 1
+    assert await jobs.owners("nobody") == [("one", "here 1 1", 1, 5)], "a count that falls back looks like silence"
+
+
 async def test_one_that_waits_is_cancelled_at_once_one_that_runs_is_marked(jobs: SqlJobs) -> None:
     first, second = await submitted(jobs), await submitted(jobs, created_at=NOW)
     await claimed(jobs)

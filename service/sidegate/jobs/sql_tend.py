@@ -16,6 +16,8 @@ MANY = 500
 
 _BEAT = """INSERT INTO job_owners (id, host, pid, beats) VALUES (:id, :host, :pid, :beats)
     ON CONFLICT (id) DO UPDATE SET beats = excluded.beats"""
+_KNOWN = """INSERT INTO job_owners (id, host, pid, beats) VALUES (:id, :host, :pid, :beats)
+    ON CONFLICT (id) DO NOTHING"""
 _OWNERS = """SELECT DISTINCT jobs.owner, job_owners.host, job_owners.pid, job_owners.beats
     FROM jobs LEFT JOIN job_owners ON job_owners.id = jobs.owner WHERE jobs.state = 'running' AND jobs.owner <> ?"""
 _LEFT = "SELECT id, generation, kills, cancelling FROM jobs WHERE owner = ? AND state = 'running'"
@@ -31,6 +33,11 @@ _REMOVE = """UPDATE jobs SET state = 'removed', submission = NULL, body = NULL, 
 
 def beat(database: Database, *, owner: Owner) -> None:
     database.execute(_BEAT, asdict(owner))
+
+
+def known(database: Database, *, owner: Owner) -> None:
+    """That there is this owner. One that beats already goes on counting: a count that falls back looks like silence."""
+    database.execute(_KNOWN, asdict(owner))
 
 
 def owners(database: Database, *, but: str) -> list[tuple[str, str | None, int | None, int | None]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sidegate.contract.ids import new_call_id
 from sidegate.jobs.job import ENDED, Batch, Claimed, Outcome, encode
-from sidegate.jobs.sql_tend import beat
+from sidegate.jobs.sql_tend import known
 from sidegate.jobs.store import Bounds, Owner
 from sidegate.ledger.database import Database, Row
 
@@ -63,7 +63,7 @@ def claim(database: Database, *, owner: Owner, room: int, bounds: Bounds, now: s
             if not rows or (not fitting and not counted.full):
                 break
         if taken:
-            beat(database, owner=owner)
+            known(database, owner=owner)
     return taken
 
 

@@ -1,7 +1,8 @@
 """Tending: this process says that it lives, finds those that do not, and drops what was kept long enough.
 
 As in the ledger, no two clocks are compared: whoever watches takes a process for dead when its count of beats has not
-moved for `lease` seconds of the watcher's own clock. On the same machine one that is gone is known at once.
+moved for `lease` seconds of the watcher's own clock, in which it has looked again and again: while the store is away,
+nobody is silent. On the same machine one that is gone is known at once.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Tending:
         self.queued = 0
         """How many wait, as of the last sweep."""
         self._seen: dict[str, tuple[int | None, float]] = {}
+        self._looked = 0.0
         self._swept: float | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -81,12 +83,15 @@ class Tending:
         pause = min(1.0, self._settings.lease / 4)
         while True:
             await asyncio.sleep(pause)
-            with suppress(SidegateError):
+            try:
                 if self._busy():
                     self._beats += 1
                     await self._store.beat(replace(self._owner, beats=self._beats))
                 await self._bury()
                 await self._sweep()
+            except SidegateError:
+                # Who could not be seen has not been silent for all that time, nor could they say a word.
+                self._seen.clear()
 
     async def _bury(self) -> None:
         dead = self._dead(await self._store.owners(self._owner.id))
@@ -101,6 +106,9 @@ class Tending:
 
     def _dead(self, owners: list[tuple[str, str | None, int | None, int | None]]) -> list[str]:
         now = self._clock.monotonic()
+        if now - self._looked > self._settings.lease / 2:
+            self._seen.clear()
+        self._looked = now
         seen: dict[str, tuple[int | None, float]] = {}
         dead = []
         for owner, host, pid, beats in owners:

@@ -52,6 +52,8 @@ class Lease:
         self._beats = 0
         self._beaten = 0.0
         self._looked = 0.0
+        self._saw = 0.0
+        """When the others were seen last: while the store is away nobody can beat, and nobody is silent."""
         self._seen: dict[str, tuple[int | None, float]] = {}
         self._counted = 0.0
         self.unsettled: int | None = None
@@ -94,9 +96,13 @@ class Lease:
 
     def _dead(self, database: Database) -> list[str]:
         now = self._clock.monotonic()
+        found = database.execute(_OWNERS, (self.id,)).fetchall()
+        if now - self._saw > LEASE_SECONDS / 2:
+            self._seen.clear()
+        self._saw = now
         dead = []
         seen: dict[str, tuple[int | None, float]] = {}
-        for owner, host, pid, beats in database.execute(_OWNERS, (self.id,)).fetchall():
+        for owner, host, pid, beats in found:
             before = self._seen.get(owner)
             seen[owner] = before if before is not None and before[0] == beats else (beats, now)
             if now - seen[owner][1] >= LEASE_SECONDS or is_gone(host, pid):
