@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from sidegate.errors import ConnectError
 from sidegate.upstream.connection import Connection
 from sidegate.upstream.destination import Origin
 from sidegate.upstream.dialer import Dialer
@@ -43,8 +44,13 @@ class Pool:
         return None
 
     async def open(self, origin: Origin) -> Connection:
-        """A new connection. Raises `ConnectError`."""
-        return await self._dialer.open(origin, lambda: Connection(origin, self, self._loop))
+        """A new connection. Raises `ConnectError`, also where the pool has stopped: nobody would close it."""
+        if self._stopped is None:
+            connection = await self._dialer.open(origin, lambda: Connection(origin, self, self._loop))
+            if self._stopped is None:
+                return connection
+            connection.close()
+        raise ConnectError("The gateway opens no connections any more.")
 
     def made(self, connection: Connection) -> None:
         self._all.add(connection)
