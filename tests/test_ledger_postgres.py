@@ -449,8 +449,8 @@ async def test_a_nul_of_a_client_or_a_provider_costs_no_record(http: aiohttp.Cli
                 async with http.post(f"{running.url}/v1/chat/completions", json=wanted) as reply:
                     assert reply.status == expected
             await running.service.ledger.flush()
-    assert store.rows("SELECT status, model_asked, model_served, cost_nano_usd > 0 FROM calls ORDER BY id") == [
+    assert store.rows("SELECT status, model_asked, model_served, cost_nano_usd > 0 FROM calls ORDER BY status") == [
+        (200, "real", "m\ufffd", True),
         (200, "real", "m\ufffd", True),
         (404, "real\ufffd", None, False),
-        (200, "real", "m\ufffd", True),
     ]

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -80,7 +81,7 @@ class Seen:
     def id(self) -> str:
         return self.headers["x-request-id"]
 
-    @property
+    @cached_property
     def events(self) -> list[bytes]:
         """The events of a stream."""
         assert self.headers["Content-Type"] == "text/event-stream"
@@ -89,7 +90,7 @@ class Seen:
         assert splitter.close() is None, "the stream ends inside an event"
         return found
 
-    @property
+    @cached_property
     def told(self) -> list[Any]:
         """The events' data; the mark of OpenAI's end as it is."""
         told: list[Any] = []
